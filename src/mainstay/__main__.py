@@ -1,0 +1,5 @@
+"""``python -m mainstay``."""
+
+from mainstay.cli import main
+
+main()

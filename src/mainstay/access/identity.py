@@ -1,0 +1,179 @@
+"""From credentials to an Actor. Every door authenticates here.
+
+A credential that is present and wrong is refused, never taken for none. A wrong key and an unknown key read the same,
+and so do a user nobody knows and one that is disabled.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from mainstay.access.acl import parse_named, parse_principal
+from mainstay.access.directory import ANONYMOUS, UNKNOWN_GROUPS, People, standing
+from mainstay.access.keys import ADMINISTRATOR, MARK, READER, Keyring, Permission
+from mainstay.access.oidc import Oidc
+from mainstay.access.ports import Account, Directory
+from mainstay.errors import Invalid, Refused, Unauthenticated
+from mainstay.types import Actor
+
+MAX_HEADER = 16_384
+
+_log = logging.getLogger(__name__)
+
+
+class Identity:
+    """Who asks. Without a credential: refused, unless ``anonymous`` is allowed (then only what is public).
+
+    With an identity provider that asserts groups, a person known by other means than its token has groups nobody told
+    us: denies of groups then count as hit (see ``UNKNOWN_GROUPS``).
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        people: People,
+        keyring: Keyring,
+        oidc: Oidc | None = None,
+        *,
+        anonymous: bool = False,
+    ) -> None:
+        self._directory = directory
+        self._people = people
+        self._keyring = keyring
+        self._oidc = oidc
+        self._anonymous = anonymous
+
+    def authenticate(self, *, authorization: str | None, on_behalf_of: str | None) -> Actor:
+        """The Actor behind the headers ``Authorization`` and ``X-Mainstay-User``.
+
+        Errors: Unauthenticated; Refused when the credential may not speak for others; Invalid for a user's name that
+        can be none; Unavailable when the identity provider's keys can not be had.
+        """
+        if authorization is None:
+            if on_behalf_of is not None or not self._anonymous:
+                raise Unauthenticated("no credentials", fix="send `Authorization: Bearer` with an API key or a token")
+            return Actor(principal=ANONYMOUS, display="anonymous", scopes=frozenset(map(str, READER)))
+        bearer = _bearer(authorization)
+        if bearer.startswith(MARK):
+            return self._by_key(bearer, on_behalf_of)
+        if on_behalf_of is not None:
+            raise Refused(
+                "a token speaks for its own bearer only",
+                where="X-Mainstay-User",
+                fix="use a key with the scope on-behalf-of",
+            )
+        return self._by_token(bearer)
+
+    def sign_in(self, name: str, password: str) -> Actor:
+        """The user whose password this is; raises Unauthenticated, in the same words whatever is wrong. Limit tries
+        at the door.
+        """
+        account = self._people.check_password(name, password)
+        if account is None:
+            raise Unauthenticated("the name or the password is wrong", fix="try again, or ask an administrator")
+        return self.actor_for(account.principal)
+
+    def actor_for(self, principal: str, groups: tuple[str, ...] | None = None) -> Actor:
+        """The Actor of a user or service authenticated before: a session, a queued run, ``--as`` at the command line.
+
+        ``groups`` are those an identity provider asserted at sign-in. Raises Unauthenticated when the account may not
+        act now or, unless groups were asserted of it, is not known here.
+        """
+        principal = parse_principal(principal, "actor")
+        found = standing(self._directory, principal, [group for group in groups or () if group != UNKNOWN_GROUPS])
+        account = self._directory.account(principal)
+        if not found.active or (account is None and groups is None):
+            raise Unauthenticated(
+                f"{principal} is not known here, or may not act", fix="sign in again, or ask an administrator"
+            )
+        return Actor(
+            principal=principal,
+            display=_display(account, principal),
+            groups=self._unasserted(principal) if groups is None else groups,
+            scopes=frozenset(map(str, ADMINISTRATOR if found.admin else READER)),
+            admin=found.admin,
+        )
+
+    def _by_key(self, text: str, on_behalf_of: str | None) -> Actor:
+        key = self._keyring.check(text)
+        owner = standing(self._directory, key.principal)
+        account = self._directory.account(key.principal)
+        if not owner.active or account is None:
+            raise Unauthenticated("the API key is not valid", fix="use a key in force: `mainstay keys create`")
+        if on_behalf_of is not None:
+            return self._on_behalf(key.principal, key.key_id, key.scopes, on_behalf_of)
+        admin = owner.admin and Permission.ADMIN in key.scopes
+        return Actor(
+            principal=key.principal,
+            display=_display(account, key.principal),
+            groups=self._unasserted(key.principal),
+            scopes=key.scopes if admin else key.scopes - {Permission.ADMIN},
+            admin=admin,
+            key_id=key.key_id,
+        )
+
+    def _on_behalf(self, service: str, key_id: str, scopes: frozenset[str], name: str) -> Actor:
+        """The rights of the user alone, and no more than the key permits: what the service may see adds nothing."""
+        if Permission.ON_BEHALF_OF not in scopes:
+            raise Refused(
+                "the key may not speak for others", where="X-Mainstay-User", fix="use a key with the scope on-behalf-of"
+            )
+        user = parse_named("user", _plain_header(name, "X-Mainstay-User"), "X-Mainstay-User")
+        found = standing(self._directory, user)
+        account = self._directory.account(user)
+        if not found.active or account is None:
+            raise Unauthenticated(
+                "this user is not known here, or may not act",
+                where="X-Mainstay-User",
+                fix="look at `mainstay users list`",
+            )
+        admin = found.admin and Permission.ADMIN in scopes
+        return Actor(
+            principal=user,
+            display=_display(account, user),
+            groups=self._unasserted(user),
+            scopes=scopes - {Permission.ON_BEHALF_OF} - (set() if admin else {Permission.ADMIN}),
+            admin=admin,
+            key_id=key_id,
+            via=service,
+        )
+
+    def _by_token(self, text: str) -> Actor:
+        if self._oidc is None:
+            raise Unauthenticated("the credential is neither an API key nor a token we accept", fix="send an API key")
+        token = self._oidc.verify(text)
+        for note in token.notes:
+            _log.warning("token of %s: %s", token.principal, note)
+        actor = self.actor_for(token.principal, token.groups)
+        return replace(actor, display=token.display) if token.display and actor.display == actor.principal else actor
+
+    def _unasserted(self, principal: str) -> tuple[str, ...]:
+        asserts = self._oidc is not None and self._oidc.settings.groups_claim is not None
+        return (UNKNOWN_GROUPS,) if asserts and principal.startswith("user:") else ()
+
+
+def _bearer(header: str) -> str:
+    """The credential in the header; Unauthenticated for any other scheme or form."""
+    if len(header) > MAX_HEADER or not header.isascii() or not header.isprintable():
+        raise Unauthenticated(
+            "the Authorization header can not be read", fix="send `Authorization: Bearer` with an API key or a token"
+        )
+    scheme, _, credential = header.strip().partition(" ")
+    credential = credential.strip()
+    if scheme.casefold() != "bearer" or not credential or " " in credential:
+        raise Unauthenticated(
+            "the Authorization header is not of the scheme Bearer",
+            fix="send `Authorization: Bearer` with an API key or a token",
+        )
+    return credential
+
+
+def _plain_header(text: str, where: str) -> str:
+    if not text.strip() or len(text) > 1024:
+        raise Invalid("names no user", where=where, fix="write the user's name, or leave the header out")
+    return text
+
+
+def _display(account: Account | None, principal: str) -> str:
+    return (account.display if account else "") or principal

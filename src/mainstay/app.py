@@ -1,0 +1,386 @@
+"""settings + storage + rooms -> App: built once, handed to the doors.
+
+The only place that knows which implementation stands behind which port. Whoever is opened here is closed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mainstay import __version__
+from mainstay.access.directory import ANONYMOUS, People, principals_of
+from mainstay.access.identity import Identity
+from mainstay.access.keys import Keyring
+from mainstay.access.oidc import Oidc
+from mainstay.access.scope import Gate
+from mainstay.answering import Answering, Limits
+from mainstay.clock import SystemClock
+from mainstay.corpus.embedding import embed_waiting
+from mainstay.corpus.following import IndexFollower
+from mainstay.corpus.ingest import Progress, Report, synchronise
+from mainstay.corpus.parsing.limits import ParseLimits
+from mainstay.corpus.parsing.sandbox import Sandbox
+from mainstay.corpus.sources import FolderSource, SourceSettings
+from mainstay.errors import Conflict, Invalid, NotFound
+from mainstay.models.embedders import Embedder, EmbedderIdentity
+from mainstay.models.prices import Price
+from mainstay.prompts.loader import load as load_prompts
+from mainstay.prompts.loader import prompt_of
+from mainstay.retrieval.search import HybridSearch
+from mainstay.settings import ProviderSettings, Settings, load
+from mainstay.storage.access import AccessStore
+from mainstay.storage.database import Database
+from mainstay.storage.documents import SqlDocuments
+from mainstay.storage.traces import SqlTraces
+from mainstay.types import Actor, Answer, Clock, Question
+
+if TYPE_CHECKING:
+    from mainstay.models.chat import ChatModel
+    from mainstay.models.providers.openai_compatible import Endpoint
+    from mainstay.models.providers.wire import Wire
+
+IN_FORCE = "embedder"  # the fact that names whose vectors answer now
+MINILM_FOLDER = "models/minilm"
+BACKGROUND_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """Whether the service can answer now, and why not."""
+
+    ready: bool
+    checks: dict[str, str]
+
+
+class App:
+    """One service, opened. Use as a context manager, or call ``close``."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        self.database = Database(settings.database)
+        self.documents = SqlDocuments(self.database)
+        self.traces = SqlTraces(self.database)
+        access = AccessStore(self.database, self.clock)
+        self._access = access
+        self.people = People(access, self.clock)
+        self.keyring = Keyring(access, access, self.clock)
+        self.gate = Gate(access, access)
+        oidc = settings.service.identity.oidc
+        self.identity = Identity(
+            access,
+            self.people,
+            self.keyring,
+            None if oidc is None else Oidc(oidc, _fetch, self.clock),
+            anonymous=settings.service.identity.anonymous == "allow",
+        )
+        self._embedders: dict[str, Embedder] = {}
+        self._serving: tuple[EmbedderIdentity, IndexFollower] | None = None
+        self._switching = threading.Lock()
+        self._stopping = threading.Event()
+        self._background: threading.Thread | None = None
+
+    def __enter__(self) -> App:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End background work, write the index files, close the database."""
+        self._stopping.set()
+        if self._background is not None:
+            self._background.join(timeout=10)
+        if "sandbox" in self.__dict__:
+            self.sandbox.close()
+        if "wire" in self.__dict__:
+            self.wire.close()
+        if self._serving is not None:
+            self._serving[1].close()
+        self.database.close()
+
+    def groups_of(self, principal: str) -> list[str]:
+        """Every group a principal belongs to, through groups of groups too."""
+        return sorted(held for held in principals_of(self._access, principal) if held.startswith("group:"))
+
+    # -- rooms that are costly to open, opened at first use ------------------------------------------------------------
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        return Sandbox(ParseLimits(max_bytes=self.settings.service.limits.document_mb * 1024 * 1024))
+
+    @cached_property
+    def searcher(self) -> HybridSearch:
+        return HybridSearch(self.documents, self.follower, self.embedder, self.settings.service.search)
+
+    @cached_property
+    def answering(self) -> Answering:
+        models = self.settings.service.models
+        provider = models.providers.get(models.answer)
+        prompts = load_prompts(self.settings.folder / "prompts")
+        return Answering(
+            gate=self.gate,
+            searcher=self.searcher,
+            traces=self.traces,
+            clock=self.clock,
+            agreement=self.settings.agreement,
+            limits=Limits(question_chars=self.settings.service.limits.question_chars),
+            prompt=prompt_of(prompts, "answer"),
+            model=None if provider is None else self._chat_model(models.answer, provider),
+            max_output_tokens=1024 if provider is None else provider.max_output_tokens,
+            embed=lambda texts: self.embedder().embed_passages(texts),
+            release=lambda: self.release,
+        )
+
+    def answer_as(self, question: str, user: str | None) -> Answer:
+        """Answer one question with the rights of a local user (None: anonymous), as the command line and tests do."""
+        actor = (
+            Actor(principal=ANONYMOUS)
+            if user is None
+            else self.identity.actor_for(user if ":" in user else f"user:{user}")
+        )
+        return self.answering.answer(Question(text=question), actor)
+
+    @cached_property
+    def wire(self) -> Wire:
+        """The one HTTP client of all model providers."""
+        from mainstay.models.providers.wire import Wire  # brings the HTTP client
+
+        return Wire()
+
+    def _chat_model(self, name: str, provider: ProviderSettings) -> ChatModel:
+        """The language model of these settings. Errors: Invalid when its price is unknown: money is never guessed."""
+        from mainstay.models.providers.openai_compatible import (
+            ChatSettings,
+            OpenAiCompatibleModel,
+        )  # brings the HTTP client
+
+        if provider.price is None:
+            raise Invalid(
+                f"models.providers.{name} has no price",
+                where="mainstay.yaml",
+                fix='add price: {input: "0", output: "0"} if it is free',
+            )
+        price = Price.from_usd(input_per_million=provider.price.input, output_per_million=provider.price.output)
+        return OpenAiCompatibleModel(
+            ChatSettings(
+                name=name,
+                model=provider.model,
+                endpoint=_endpoint(provider),
+                price=price,
+                context_tokens=provider.context_tokens,
+                output_limit_field=provider.output_limit_field,
+            ),
+            self.wire,
+        )
+
+    @property
+    def release(self) -> str:
+        """Names what answers: the prompts, the models, the search settings, this program's version."""
+        prompts = {
+            name: prompt.version for name, prompt in sorted(load_prompts(self.settings.folder / "prompts").items())
+        }
+        service = self.settings.service
+        parts = [
+            __version__,
+            prompts,
+            service.models.answer,
+            self._in_force().digest,
+            asdict(service.search),
+            asdict(self.settings.agreement),
+        ]
+        return "rel_" + hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    # -- embedders -----------------------------------------------------------------------------------------------------
+
+    def embedder(self) -> Embedder:
+        """The embedder whose vectors are in force."""
+        return self._made_by(self._in_force())
+
+    def wanted_embedder(self) -> Embedder:
+        """The embedder that the settings ask for."""
+        return self._embedder_named(self.settings.service.models.embedder)
+
+    def follower(self) -> IndexFollower:
+        """The search index of the embedder in force, caught up; a change of embedder made by any process takes effect here."""
+        identity = self._in_force()
+        with self._switching:
+            if self._serving is None or self._serving[0] != identity:
+                fresh = IndexFollower(self.documents, identity, self.settings.data / "index")
+                fresh.current()
+                if self._serving is not None:
+                    self._serving[1].close()
+                self._serving = (identity, fresh)
+            return self._serving[1]
+
+    def _in_force(self) -> EmbedderIdentity:
+        held = self.documents.fact(IN_FORCE)
+        if held is not None:
+            return EmbedderIdentity(**json.loads(held))
+        identity = self.wanted_embedder().identity
+        self._put_in_force(identity)
+        return identity
+
+    def _put_in_force(self, identity: EmbedderIdentity) -> None:
+        self.documents.set_fact(IN_FORCE, json.dumps(asdict(identity), sort_keys=True))
+
+    def _made_by(self, identity: EmbedderIdentity) -> Embedder:
+        for name in dict.fromkeys((self.settings.service.models.embedder, identity.name)):
+            try:
+                embedder = self._embedder_named(name)
+            except (Invalid, NotFound):
+                continue
+            if embedder.identity == identity:
+                return embedder
+        # What made the kept vectors is no longer here (its weights changed with an upgrade, say). Mixing is refused, so the
+        # wanted embedder takes over at once: words are searchable throughout, vectors follow in the background.
+        wanted = self.wanted_embedder()
+        self._put_in_force(wanted.identity)
+        return wanted
+
+    def _embedder_named(self, name: str) -> Embedder:
+        if name not in self._embedders:
+            self._embedders[name] = self._load_embedder(name)
+        return self._embedders[name]
+
+    def _load_embedder(self, name: str) -> Embedder:
+        # Each embedder's libraries are heavy, and one service uses one: imported when it is chosen.
+        if name == "static":
+            from mainstay.models.embedders.static import StaticEmbedder
+
+            return StaticEmbedder()
+        if name == "minilm":
+            from mainstay.models.embedders.minilm import MiniLmEmbedder
+
+            folder = self.settings.data / MINILM_FOLDER
+            if not folder.is_dir():
+                raise Invalid(
+                    "the weights of minilm are not here", where=str(folder), fix="run: mainstay models add minilm"
+                )
+            return MiniLmEmbedder(folder)
+        provider = self.settings.service.models.providers.get(name)
+        if provider is None:
+            raise NotFound(f"no embedder {name!r}", fix="see models.embedder in mainstay.yaml")
+        from mainstay.models.providers.openai_compatible import EmbedderSettings, OpenAiCompatibleEmbedder
+
+        if provider.dims is None:
+            raise Invalid(
+                f"models.providers.{name} has no dims", where="mainstay.yaml", fix="add the length of its vectors"
+            )
+        return OpenAiCompatibleEmbedder(
+            EmbedderSettings(name=name, model=provider.model, endpoint=_endpoint(provider), dims=provider.dims),
+            self.wire,
+        )
+
+    def embed_waiting(self, *, progress: Progress | None = None) -> int:
+        """Embed what has no vector of the embedder in force yet."""
+        return embed_waiting(self.documents, self.embedder(), self.clock, progress=progress, stop=self._stopping.is_set)
+
+    def reembed(self, *, progress: Progress | None = None) -> EmbedderIdentity:
+        """Make the vectors of the embedder the settings ask for, then put it in force; searches go on with the old one meanwhile."""
+        wanted = self.wanted_embedder()
+        embed_waiting(self.documents, wanted, self.clock, progress=progress, stop=self._stopping.is_set)
+        self._put_in_force(wanted.identity)
+        self.follower()
+        self.documents.drop_vectors(keep=wanted.identity)
+        return wanted.identity
+
+    # -- documents -----------------------------------------------------------------------------------------------------
+
+    def source(self, name: str) -> FolderSource:
+        """A source of the settings by name, or one that an earlier ``ingest`` made. Errors: NotFound."""
+        for settings in self.settings.service.sources:
+            if settings.name == name:
+                return self._folder_source(settings)
+        held = self.documents.fact(f"source:{name}")
+        if held is None:
+            raise NotFound(
+                f"no source {name!r}", where="mainstay.yaml", fix=f"known: {', '.join(self.source_names()) or 'none'}"
+            )
+        return self._folder_source(source_settings(json.loads(held)))
+
+    def source_names(self) -> list[str]:
+        """Sources of the settings, then those made by ``ingest``."""
+        named = [settings.name for settings in self.settings.service.sources]
+        made = [str(held["name"]) for held in self.documents.sources() if self.documents.fact(f"source:{held['name']}")]
+        return list(dict.fromkeys([*named, *made]))
+
+    def remember_source(self, settings: SourceSettings) -> FolderSource:
+        """Keep a source made on the command line, so that ``sync`` finds it again. Errors: Conflict with one of the settings."""
+        if any(held.name == settings.name for held in self.settings.service.sources):
+            raise Conflict(
+                f"source {settings.name!r} is defined in mainstay.yaml",
+                fix="run: mainstay sync, or choose another --source",
+            )
+        self.documents.set_fact(f"source:{settings.name}", json.dumps(asdict(settings), sort_keys=True))
+        return self._folder_source(settings)
+
+    def _folder_source(self, settings: SourceSettings) -> FolderSource:
+        return FolderSource(settings, (self.settings.folder / settings.folder).resolve())
+
+    def synchronise(
+        self, source: FolderSource, *, progress: Progress | None = None, delete_all: bool = False
+    ) -> Report:
+        """Bring one source's documents up to date and searchable by words; vectors follow by ``embed_waiting``."""
+        return synchronise(source, self.documents, self.sandbox, self.clock, progress=progress, delete_all=delete_all)
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin background work: vectors for what has none, index files."""
+        self._background = threading.Thread(target=self._work, name="mainstay-background", daemon=True)
+        self._background.start()
+
+    def _work(self) -> None:
+        while not self._stopping.wait(BACKGROUND_PAUSE_S):
+            try:
+                self.embed_waiting()
+                self.follower().current()
+            except Exception as error:  # noqa: BLE001 - the worker loop: one of two places that may not die of a surprise
+                self.background_error = f"{type(error).__name__}: {error}"
+                self._stopping.wait(5.0)
+            else:
+                self.background_error = ""
+
+    background_error = ""
+
+    def health(self) -> Health:
+        """What the readiness route reports."""
+        checks = {}
+        try:
+            self.database.ping()
+            checks["database"] = "ok"
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the probe says it instead of failing
+            checks["database"] = str(error)
+        checks["background"] = self.background_error or "ok"
+        return Health(ready=checks["database"] == "ok", checks=checks)
+
+
+def open_app(folder: Path, *, clock: Clock | None = None) -> App:
+    """The service of this folder. Errors: Invalid settings, unusable database."""
+    return App(load(folder), clock=clock)
+
+
+def source_settings(value: dict[str, object]) -> SourceSettings:
+    """A source as it was remembered."""
+    from pydantic import TypeAdapter  # costs 0.1 s, needed for remembered sources alone
+
+    return TypeAdapter(SourceSettings).validate_python(value)
+
+
+def _endpoint(provider: ProviderSettings) -> Endpoint:
+    from mainstay.models.providers.openai_compatible import Endpoint  # brings the HTTP client
+
+    return Endpoint(base_url=provider.base_url, api_key=provider.api_key or None)
+
+
+def _fetch(url: str) -> bytes:
+    from mainstay.egress import fetch  # brings the HTTP client
+
+    return fetch(url)

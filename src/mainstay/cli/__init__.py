@@ -1,0 +1,105 @@
+"""The command line. This file is all that ``mainstay --help`` needs: a command's module is imported when the command runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from mainstay import __version__
+from mainstay.errors import MainstayError
+
+# name -> (module, what it does); in the order people meet them
+_COMMANDS = {
+    "init": ("service", "Write a commented service folder."),
+    "check": ("service", "Check the service folder without starting."),
+    "demo": ("demo", "Try the sample company: ingest it, answer, serve."),
+    "serve": ("service", "Serve the HTTP API and the page."),
+    "doctor": ("service", "Look at this machine and service and say what is wrong."),
+    "ingest": ("documents", "Read a folder or files into the service."),
+    "sync": ("documents", "Bring all sources up to date."),
+    "documents": ("documents", "List, show, remove documents; see and change access."),
+    "quality": ("documents", "Find near-duplicates, bad pieces, missing dates, unread files."),
+    "ask": ("asking", "Ask a question."),
+    "search": ("asking", "Search for passages."),
+    "trace": ("asking", "Show the journey of a request."),
+    "users": ("people", "People and groups."),
+    "keys": ("people", "API keys."),
+    "models": ("models", "Models and embedders: list, add, check."),
+    "prompts": ("models", "The prompts in force."),
+    "queries": ("queries", "The questions kept to test the service with."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"mainstay.cli.{_COMMANDS[name][0]}"), name)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib  # only a mistyped command needs it
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], _COMMANDS, 1)
+            if close:
+                raise click.UsageError(f"{error.message} Did you mean {close[0]!r}?", ctx) from None
+            raise
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="mainstay")
+@click.option(
+    "--folder",
+    "-C",
+    metavar="DIR",
+    help="The service folder [default: $MAINSTAY_FOLDER, or the nearest with mainstay.yaml].",
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")  # taken out by main(); here for the help alone
+@click.pass_context
+def cli(ctx: click.Context, folder: str | None, debug: bool) -> None:  # noqa: ARG001 - see above
+    """Mainstay answers questions from your organisation's documents: permission-safe, cited, on your machine."""
+    ctx.obj = {"folder": folder}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 the answer is no, 2 usage or bad input, 3 a dependency is unavailable."""
+    given = sys.argv[1:] if args is None else args
+    debug = "--debug" in given  # wherever it stands: people add it to the end of what failed
+    arguments = [argument for argument in given if argument != "--debug"]
+    try:
+        code: Any = cli.main(args=arguments, prog_name="mainstay", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except MainstayError as error:
+        if debug:
+            raise
+        click.echo(f"mainstay: {error.line()}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("mainstay: stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone: nothing left to say
+        sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        click.echo(f"mainstay: {error.filename or 'system'}: {error.strerror or error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,195 @@
+"""A part of a snapshot: one segment together with what may change beside it.
+
+Parts are immutable like segments: a change makes a new part that shares every array it did not touch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mainstay.corpus.index.segment import Merged, Segment, merge
+from mainstay.corpus.index.vectors import Layer, code, join
+
+Mask = NDArray[np.bool_]
+_VIEW_BYTES: Final = 32 << 20  # remembered scopes of one part
+_TERMS_KEPT: Final = 4096
+FEWER: Final = 16  # a list this many times longer than the rows asked about is searched instead of walked
+
+
+@dataclass(eq=False)
+class View:
+    """What one scope sees of a part: the documents, their rows, and the sums BM25 needs, over nothing else."""
+
+    part: Part
+    documents: Mask
+    _frequencies: dict[int, int] = field(default_factory=dict)
+
+    @cached_property
+    def rows(self) -> Mask:
+        return np.repeat(self.documents, self.part.segment.counts)
+
+    @cached_property
+    def at(self) -> NDArray[np.int32]:
+        """The visible rows' numbers, ascending."""
+        return np.flatnonzero(self.rows).astype(np.int32)
+
+    @cached_property
+    def count(self) -> int:
+        """Visible rows."""
+        return int(self.part.segment.counts[self.documents].sum(dtype=np.int64))
+
+    @cached_property
+    def length(self) -> int:
+        """Terms in the visible rows."""
+        return int(self.part.segment.lengths[self.rows].sum(dtype=np.int64))
+
+    def frequency(self, term: int) -> int:
+        """Visible rows that have the term."""
+        known = self._frequencies.get(term)
+        if known is None:
+            span = self.part.segment.postings(term)
+            known = self._counted(self.part.segment.rows[span]) if span and self.count else 0
+            if len(self._frequencies) >= _TERMS_KEPT:
+                self._frequencies.clear()
+            self._frequencies[term] = known
+        return known
+
+    def _counted(self, listed: NDArray[np.int32]) -> int:
+        """How many of these (ascending) rows are visible, by the cheaper of two ways."""
+        if FEWER * self.count < len(listed):
+            return len(having(listed, self.at)[0])
+        return int(np.count_nonzero(self.rows.take(listed)))
+
+
+def having(listed: NDArray[np.int32], rows: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which of the rows stand in an ascending, non-empty list, and where."""
+    at = np.searchsorted(listed, rows)
+    at[at == len(listed)] = 0
+    which = np.flatnonzero(listed.take(at) == rows)
+    return which, at.take(which)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """See the module. ``classes`` and ``alive`` go by the place of the document in the segment."""
+
+    segment: Segment
+    classes: NDArray[np.int64]
+    alive: Mask
+    layers: tuple[Layer, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.segment)
+
+    @cached_property
+    def alive_rows(self) -> int:
+        return int(self.segment.counts[self.alive].sum(dtype=np.int64))
+
+    @cached_property
+    def vectors(self) -> int:
+        """Standing rows that have a vector."""
+        rows = np.repeat(self.alive, self.segment.counts)
+        return sum(layer.count(rows) for layer in self.layers)
+
+    @cached_property
+    def _views(self) -> dict[frozenset[int], View]:
+        return {}
+
+    @cached_property
+    def _lock(self) -> threading.Lock:
+        return threading.Lock()
+
+    def view(self, classes: frozenset[int], listed: NDArray[np.int64]) -> View:
+        """What these classes see (``listed`` is the same set as an array); the latest scopes are remembered."""
+        with self._lock:
+            known = self._views.pop(classes, None)
+            if known is None:
+                known = View(part=self, documents=np.isin(self.classes, listed) & self.alive)
+                most = max(4, min(256, _VIEW_BYTES // max(len(self), 1)))
+                while len(self._views) >= most:
+                    del self._views[next(iter(self._views))]
+            self._views[classes] = known  # last in the dict: used last
+        return known
+
+    def without(self, places: Sequence[int]) -> Part:
+        """The part after these documents are gone."""
+        if not places:
+            return self
+        alive = self.alive.copy()
+        alive[list(places)] = False
+        return replace(self, alive=alive)
+
+    def moved(self, classes: dict[int, int]) -> Part:
+        """The part after the documents at these places moved to these classes."""
+        if not classes:
+            return self
+        changed = self.classes.copy()
+        changed[list(classes)] = list(classes.values())
+        return replace(self, classes=changed)
+
+    def with_vectors(self, rows: NDArray[np.intp], vectors: NDArray[np.float32]) -> Part:
+        """The part after vectors arrived for these (distinct) rows; earlier ones of the same rows no longer hold."""
+        if not len(rows):
+            return self
+        order = np.argsort(rows)
+        ascending = rows[order].astype(np.int32)
+        kept = [_without(layer, ascending) for layer in self.layers]
+        layers = (*kept, Layer(block=code(ascending, vectors[order])))
+        return replace(self, layers=_tidy(layers, vectors.shape[1]))
+
+    def wasteful(self) -> bool:
+        """Whether most of it is gone, so that it should be written anew."""
+        return 2 * self.alive_rows < len(self) or bool(len(self.alive) > 64 and 2 * self.alive.sum() < len(self.alive))
+
+
+def _without(layer: Layer, rows: NDArray[np.int32]) -> Layer:
+    again = np.isin(layer.block.rows, rows)
+    if not again.any():
+        return layer
+    return replace(layer, holds=~again if layer.holds is None else layer.holds & ~again)
+
+
+def _tidy(layers: tuple[Layer, ...], dims: int) -> tuple[Layer, ...]:
+    """Layers in shrinking sizes: each is at least three times as long as the next, older first."""
+    kept = list(layers)
+    while len(kept) > 1 and len(kept[-2].block) < 3 * len(kept[-1].block):
+        kept[-2:] = _joined(kept[-2:], dims)
+    return tuple(kept)
+
+
+def _joined(layers: Sequence[Layer], dims: int) -> list[Layer]:
+    pieces = []
+    for layer in layers:
+        at = np.arange(len(layer.block)) if layer.holds is None else np.flatnonzero(layer.holds)
+        pieces.append((layer.block, at, layer.block.rows[at]))
+    block = join(pieces, dims)
+    return [Layer(block=block)] if len(block) else []
+
+
+def one(parts: Sequence[Part], dims: int) -> Part:
+    """The parts merged into one; what is gone is left out."""
+    merged = merge([(part.segment, part.alive) for part in parts])
+    n = len(merged.segment.documents)
+    classes = np.empty(n, np.int64)
+    for part, places in zip(parts, merged.documents, strict=True):
+        classes[places[part.alive]] = part.classes[part.alive]
+    layers = _merged_layers(parts, merged, dims)
+    return Part(segment=merged.segment, classes=classes, alive=np.ones(n, np.bool_), layers=layers)
+
+
+def _merged_layers(parts: Sequence[Part], merged: Merged, dims: int) -> tuple[Layer, ...]:
+    pieces = []
+    for part, rows in zip(parts, merged.rows, strict=True):
+        for layer in part.layers:
+            new = rows[layer.block.rows]
+            at = np.flatnonzero(new >= 0 if layer.holds is None else (new >= 0) & layer.holds)
+            pieces.append((layer.block, at, new[at]))
+    block = join(pieces, dims)
+    return (Layer(block=block),) if len(block) else ()

@@ -1,0 +1,376 @@
+"""Searching one snapshot inside one scope: BM25, exact vectors, metadata.
+
+**Nothing forbidden has an influence.** Whatever the index holds besides, a scope gets the same numbers, scores and
+order, bit for bit: row count, mean length and document frequencies are summed over the scope's rows only; sums run row
+by row in an order given by the question; vector scores are exact; ties go to the lower ``seq``, and the order of two
+visible ``seq`` numbers is the same whether or not forbidden rows took numbers between them. Metadata filters narrow the
+results, not the statistics, so a word weighs the same under any filter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mainstay.corpus.index import analyzer
+from mainstay.corpus.index.metadata import Scalar, Tagged, plain
+from mainstay.corpus.index.part import FEWER, Mask, Part, View, having
+from mainstay.corpus.index.vectors import Scan, probe, scan, threshold
+from mainstay.types import Filter
+
+_SLACK: Final = 1e-9
+_WORTH_A_LOOK: Final = 2000  # rows below which adding a term up is cheaper than asking whether that is needed
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Hits:
+    """Rows found, best first; equal scores by ascending ``seq``."""
+
+    seqs: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.seqs)
+
+
+NOTHING: Final = Hits(seqs=np.empty(0, np.int64), scores=np.empty(0, np.float64))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sight:
+    """A scope's view of one part, and which of its rows the filters leave."""
+
+    view: View
+    rows: Mask
+
+    @cached_property
+    def at(self) -> NDArray[np.int32]:
+        """The numbers of those rows, ascending."""
+        return self.view.at if self.rows is self.view.rows else np.flatnonzero(self.rows).astype(np.int32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Permitted:
+    """The permitted set of one scope in one snapshot, narrowed by filters. Everything searched is searched in here."""
+
+    sights: tuple[Sight, ...]
+    filtered: bool
+    held: int  # rows in the snapshot, whoever may read them
+    weighed: dict[tuple[str, float, float], Weighing] = field(default_factory=dict)
+
+    @cached_property
+    def scope_count(self) -> int:
+        """Rows in the scope, before filters."""
+        return sum(sight.view.count for sight in self.sights)
+
+    @cached_property
+    def count(self) -> int:
+        """Rows in the scope that pass the filters."""
+        if not self.filtered:
+            return self.scope_count
+        return sum(int(np.count_nonzero(sight.rows)) for sight in self.sights)
+
+    @property
+    def cut_off(self) -> int:
+        """Rows the scope keeps out: for operators alone, since it counts what the asker may not read."""
+        return self.held - self.scope_count
+
+    @cached_property
+    def without_vector(self) -> int:
+        """Rows in here that are found by words only, because their vector has not arrived."""
+        having = sum(layer.count(s.rows) for s in self.sights for layer in s.view.part.layers)
+        return self.count - having
+
+    @cached_property
+    def mean_length(self) -> float:
+        """Terms per row of the scope."""
+        return sum(sight.view.length for sight in self.sights) / max(self.scope_count, 1)
+
+    def frequency(self, term: int) -> int:
+        """Rows of the scope with the term."""
+        return sum(sight.view.frequency(term) for sight in self.sights)
+
+    def seqs(self) -> NDArray[np.int64]:
+        """The rows themselves, ascending."""
+        found = [sight.view.part.segment.seqs[sight.rows] for sight in self.sights]
+        return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+
+def permitted(parts: Sequence[Part], classes: frozenset[int], filters: Sequence[Filter]) -> Permitted:
+    """What these classes may read and the filters leave."""
+    listed = np.fromiter(classes, np.int64, len(classes))
+    sights = []
+    for part in parts:
+        view = part.view(classes, listed)
+        if not view.documents.any():
+            continue
+        rows = _filtered(view, filters) if filters else view.rows
+        sights.append(Sight(view=view, rows=rows))
+    held = sum(part.alive_rows for part in parts)
+    return Permitted(sights=tuple(sights), filtered=bool(filters), held=held)
+
+
+def _filtered(view: View, filters: Sequence[Filter]) -> Mask:
+    documents = view.documents.copy()
+    for wanted in filters:
+        column = view.part.segment.columns.get(wanted.key)
+        if column is None:
+            documents[:] = False
+        else:
+            documents &= column.matching(wanted, len(documents))
+    return np.repeat(documents, view.part.segment.counts)
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """A term of the question with what it can add: ``weight`` times a value below one.
+
+    ``spans`` says where its postings lie in each part of the permitted set.
+    """
+
+    frequency: int
+    weight: float
+    spans: tuple[slice | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighing:
+    """BM25 for one question in one scope: the terms, heaviest first, and the length norm ``flat + slope * length``."""
+
+    terms: tuple[Term, ...]
+    flat: float
+    slope: float
+
+    def add(self, term: Term, times: NDArray[Any], lengths: NDArray[np.int32]) -> NDArray[np.float64]:
+        """What the term adds to rows that have it so many times. Element by element: no row depends on another."""
+        return np.asarray(term.weight * (times / (times + (self.flat + self.slope * lengths))))
+
+
+def weigh(text: str, inside: Permitted, k1: float, b: float) -> Weighing:
+    """The question's terms weighed by the scope's own statistics; the latest question is remembered.
+
+    The order of the terms, and with it the rounding of every sum, follows from the question and the scope alone.
+    """
+    known = inside.weighed.get((text, k1, b))
+    if known is not None:
+        return known
+    n = inside.scope_count
+    terms = []
+    for number, asked in analyzer.distinct(analyzer.keys(text)).items():
+        frequency = inside.frequency(number) if n else 0
+        if frequency:
+            rarity = math.log1p((n - frequency + 0.5) / (frequency + 0.5))
+            spans = tuple(sight.view.part.segment.postings(number) for sight in inside.sights)
+            terms.append(Term(frequency=frequency, weight=asked * rarity * (k1 + 1.0), spans=spans))
+    terms.sort(key=lambda term: -term.weight)
+    slope = k1 * b / inside.mean_length if terms else 0.0
+    made = Weighing(terms=tuple(terms), flat=k1 * (1.0 - b), slope=slope)
+    inside.weighed.clear()
+    inside.weighed[text, k1, b] = made
+    return made
+
+
+@dataclass(eq=False)
+class Tally:
+    """Scores of one part's rows while the terms are added one after the other."""
+
+    sight: Sight
+    number: int  # of the sight among the permitted set's
+    scores: NDArray[np.float64]
+
+    def add_all(self, weighing: Weighing, term: Term) -> None:
+        """Adds a term to every row that has it."""
+        segment, span = self.sight.view.part.segment, term.spans[self.number]
+        if span is None:
+            return
+        listed = segment.rows[span]
+        if FEWER * self.sight.view.count < len(listed):
+            which, at = having(listed, self.sight.at)
+            rows = self.sight.at.take(which)
+        else:
+            at = np.flatnonzero(self.sight.rows.take(listed))
+            rows = listed.take(at)
+        self.scores[rows] += weighing.add(term, segment.times[span].take(at), segment.lengths.take(rows))
+
+    def only(self, rows: NDArray[np.intp]) -> Chosen:
+        return Chosen(sight=self.sight, number=self.number, rows=rows.astype(np.int32), scores=self.scores.take(rows))
+
+
+@dataclass(eq=False)
+class Chosen:
+    """Scores of a few rows of one part."""
+
+    sight: Sight
+    number: int
+    rows: NDArray[np.int32]
+    scores: NDArray[np.float64]
+
+    def add(self, weighing: Weighing, term: Term) -> None:
+        """Adds a term to those of the rows that have it, by looking each one up."""
+        segment, span = self.sight.view.part.segment, term.spans[self.number]
+        if span is None or not len(self.rows):
+            return
+        which, at = having(segment.rows[span], self.rows)
+        lengths = segment.lengths.take(self.rows.take(which))
+        self.scores[which] += weighing.add(term, segment.times[span].take(at), lengths)
+
+
+def lexical(text: str, inside: Permitted, k: int, *, k1: float, b: float) -> Hits:
+    """The k best rows by BM25.
+
+    Heavy (rare) terms come first. As soon as what is left to add cannot lift a new row over the k-th best, only the
+    rows still in reach are looked up for the rest (MaxScore): frequent words then cost next to nothing, and the result
+    is the same, since every row's sum is made of the same numbers in the same order.
+    """
+    weighing = weigh(text, inside, k1, b)
+    if not weighing.terms or k < 1:
+        return NOTHING
+    tallies = [Tally(sight=sight, number=i, scores=np.zeros(len(sight.rows))) for i, sight in enumerate(inside.sights)]
+    bar, done = 0.0, len(weighing.terms)
+    added, left = 0.0, sum(term.weight for term in weighing.terms)
+    for i, term in enumerate(weighing.terms):
+        if left < added and term.frequency > _WORTH_A_LOOK:  # no row has more than ``added`` yet
+            bar = _kth(tallies, k)
+            if left + _SLACK < bar:
+                done = i
+                break
+        for tally in tallies:
+            tally.add_all(weighing, term)
+        added, left = added + term.weight, left - term.weight
+    rest = weighing.terms[done:]
+    reach = left + _SLACK if rest else 0.0
+    bar = bar if rest else _kth(tallies, k)
+    chosen = [_in_reach(tally, bar - reach) for tally in tallies]
+    for term in rest:
+        for few in chosen:
+            few.add(weighing, term)
+    return _best([(few.sight.view.part.segment.seqs.take(few.rows), few.scores) for few in chosen], k)
+
+
+def _in_reach(tally: Tally, least: float) -> Chosen:
+    """The rows that have any score and at least this one."""
+    return tally.only(np.flatnonzero(tally.scores >= least if least > 0.0 else tally.scores > 0.0))
+
+
+def _kth(tallies: Sequence[Tally], k: int) -> float:
+    """The k-th best score so far; zero when there are fewer."""
+    values = np.concatenate([tally.scores[tally.scores > 0.0] for tally in tallies])
+    return float(np.partition(values, len(values) - k)[len(values) - k]) if len(values) >= k else 0.0
+
+
+def lexical_scores(
+    seqs: NDArray[np.int64], text: str, inside: Permitted, *, k1: float, b: float
+) -> NDArray[np.float64]:
+    """The BM25 scores of given rows, with the bits ``lexical`` gives; zero where nothing fits or may be read."""
+    weighing = weigh(text, inside, k1, b)
+    out = np.zeros(len(seqs), np.float64)
+    for i, sight in enumerate(inside.sights):
+        found, rows = _located(sight, seqs)
+        few = Chosen(sight=sight, number=i, rows=rows.astype(np.int32), scores=np.zeros(len(rows)))
+        for term in weighing.terms:
+            few.add(weighing, term)
+        out[found] = few.scores
+    return out
+
+
+def _located(sight: Sight, seqs: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which of the numbers are permitted rows of this part, and their rows."""
+    rows = sight.view.part.segment.locate(seqs)
+    found = np.flatnonzero(rows >= 0)
+    found = found[sight.rows[rows[found]]]
+    return found, rows[found]
+
+
+# --- vectors ---------------------------------------------------------------------------------------------------------
+
+
+def dense(vector: NDArray[np.float32], inside: Permitted, k: int) -> Hits:
+    """The k best rows by dot product, exactly: see ``vectors`` for the bound that proves it."""
+    asked = probe(vector)
+    if asked is None or k < 1:
+        return NOTHING
+    scans: list[tuple[Sight, Scan]] = []
+    for sight in inside.sights:
+        for layer in sight.view.part.layers:
+            visible = layer.visible(sight.rows)
+            count = int(np.count_nonzero(visible))
+            if count:
+                scans.append((sight, scan(layer, visible, count, asked)))
+    if not scans:
+        return NOTHING
+    first = threshold([one for _, one in scans], 2 * k)
+    found = [_scored(sight, one, first, np.inf) for sight, one in scans]
+    scores = np.concatenate([values for _, values in found])
+    if first > -np.inf:
+        bar = np.partition(scores, len(scores) - k)[len(scores) - k]
+        found += [_scored(sight, one, bar - one.tolerance, first) for sight, one in scans]
+    return _best(found, k)
+
+
+def _scored(sight: Sight, one: Scan, low: float, high: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    rows, scores = one.above(low, high)
+    return sight.view.part.segment.seqs.take(rows), scores
+
+
+def dense_scores(seqs: NDArray[np.int64], vector: NDArray[np.float32], inside: Permitted) -> NDArray[np.float64]:
+    """The exact dot products of given rows, with the bits ``dense`` gives; NaN without a vector or permission."""
+    out = np.full(len(seqs), np.nan)
+    asked = probe(vector)
+    if asked is None:
+        return out
+    for sight in inside.sights:
+        found, rows = _located(sight, seqs)
+        for layer in sight.view.part.layers:
+            if not len(rows):
+                break
+            at = np.minimum(np.searchsorted(layer.block.rows, rows.astype(np.int32)), len(layer.block) - 1)
+            held = layer.block.rows.take(at) == rows
+            if layer.holds is not None:
+                held &= layer.holds.take(at)
+            out[found[held]] = layer.block.scores(asked, at[held])
+    return out
+
+
+def _best(found: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]], k: int) -> Hits:
+    seqs = np.concatenate([numbers for numbers, _ in found])
+    scores = np.concatenate([values for _, values in found])
+    order = np.lexsort((seqs, -scores))[:k]
+    return Hits(seqs=seqs[order], scores=scores[order])
+
+
+# --- metadata --------------------------------------------------------------------------------------------------------
+
+
+def metadata_values(inside: Permitted, key: str, limit: int | None = None) -> dict[Scalar, int]:
+    """The distinct values of a key in the scope, with how many of its documents have each; most frequent first.
+
+    Values Python holds equal (1, 1.0, True) stand under the most frequent of them.
+    """
+    total: dict[Tagged, int] = {}
+    for sight in inside.sights:
+        column = sight.view.part.segment.columns.get(key)
+        for value, count in column.counts(sight.view.documents).items() if column is not None else ():
+            total[value] = total.get(value, 0) + count
+    ordered = sorted(total.items(), key=lambda item: (-item[1], item[0][0], item[0][1]))
+    out: dict[Scalar, int] = {}
+    for value, count in ordered[:limit]:
+        out[plain(value)] = out.get(plain(value), 0) + count
+    return out
+
+
+def metadata_keys(inside: Permitted) -> list[str]:
+    """The metadata keys any document of the scope has."""
+    found: set[str] = set()
+    for sight in inside.sights:
+        columns = sight.view.part.segment.columns
+        found |= {name for name, column in columns.items() if name not in found and column.any(sight.view.documents)}
+    return sorted(found)

@@ -1,0 +1,377 @@
+"""Ingestion: source -> parse -> chunk -> stamp access -> keep. Vectors follow in ``embedding.py``; words are searchable at once.
+
+Synchronising is idempotent and resumable: what to do is the difference between the source's listing and the truth, each batch is
+one transaction, and a run that was killed is finished by the next one. Access is applied first and all at once; a file that can not
+be read is quarantined with its reason and never stops the run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+from mainstay.access.acl import Acl, parse_acl
+from mainstay.corpus.chunking import Chunk, chunk, chunk_id
+from mainstay.corpus.parsing.document import Parsed, Quarantined
+from mainstay.corpus.parsing.sandbox import Sandbox
+from mainstay.corpus.ports import AccessRule, Documents, Known, Piece, Prepared
+from mainstay.corpus.sources import FolderSource, Item, Listing, origin_of, resolve
+from mainstay.errors import Conflict, Invalid
+from mainstay.types import Clock, MetaValue
+
+RECIPE = "1"  # raise when parsing or chunking changes what is kept: documents are then read again at the next sync
+BATCH_DOCUMENTS = 16
+BATCH_CHARACTERS = 1_000_000
+API_SOURCE = "api"
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What a synchronisation did. ``quarantined`` and ``problems`` say why, one line each."""
+
+    source: str
+    added: int = 0
+    changed: int = 0
+    moved: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    access_changed: int = 0
+    quarantined: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    read: tuple[Item, ...]
+    moved: tuple[tuple[Known, Item], ...]
+    gone: tuple[Known, ...]
+    kept: tuple[tuple[Known, Item], ...]
+    changed: tuple[tuple[Known, Item], ...]
+
+
+def synchronise(
+    source: FolderSource,
+    documents: Documents,
+    sandbox: Sandbox,
+    clock: Clock,
+    *,
+    progress: Progress | None = None,
+    delete_all: bool = False,
+) -> Report:
+    """Make the truth equal to the source.
+
+    Errors: Unavailable when the source can not be listed (nothing is changed); Conflict when a source that held documents lists
+    none, unless ``delete_all``: an unmounted disk looks just like that.
+    """
+    report = Report(source=source.name)
+    listing = source.list()
+    known = documents.known(source.name)
+    if known and not listing.items and not delete_all:
+        raise Conflict(
+            f"the folder is empty but {len(known)} documents are known of it",
+            where=str(source.root),
+            fix="mount it, or repeat with --delete-all",
+        )
+    plan = _plan(listing, known)
+    report.problems.extend(listing.problems)
+    _apply_access(plan, source.name, documents, clock, report)
+    for held, item in plan.moved:
+        documents.move(held.doc_id, path=item.path, uri=item.uri, rule=_rule(item, held.own_access), at=clock.now())
+    report.moved = len(plan.moved)
+    report.removed = documents.remove([held.doc_id for held in plan.gone], clock.now())
+    ids = _Ids(documents, source.name, known, plan)
+    prepared = _prepared(plan.read, source.name, ids, sandbox, known, report, progress)
+    for batch in _batched(prepared):
+        documents.put(batch, clock.now())
+    report.unchanged = len(plan.kept)
+    for held, _ in plan.kept:
+        if held.quarantined:
+            report.quarantined[held.path] = held.quarantined
+    state = "partial" if listing.unread else "complete"
+    documents.note_sync(
+        source.name,
+        kind=source.kind,
+        root=str(source.root),
+        state=state,
+        detail="\n".join(report.problems),
+        at=clock.now(),
+    )
+    return report
+
+
+def push(
+    documents: Documents,
+    sandbox: Sandbox,
+    clock: Clock,
+    *,
+    external_id: str,
+    content: bytes,
+    name: str,
+    title: str,
+    uri: str,
+    access: Acl,
+    metadata: Mapping[str, MetaValue],
+    modified: datetime | None,
+) -> Prepared:
+    """Keep one pushed document under its caller's id, replacing what that id held. Errors: Quarantined with the reason."""
+    item = Item(
+        path=external_id,
+        file=_NO_FILE,
+        uri=uri or external_id,
+        size=len(content),
+        digest=hashlib.sha256(content).hexdigest(),
+        modified=modified,
+        inherited=AccessRule(origin=origin_of(access), acl=access),
+        chain=(access,),
+        content=content,
+        title=title,
+        metadata=metadata,
+    )
+    held = documents.known(API_SOURCE).get(external_id)
+    ids = _Ids(documents, API_SOURCE, {external_id: held} if held else {}, None)
+    prepared = _prepare(item, sandbox.parse(content, name), API_SOURCE, ids.of(external_id))
+    documents.put([prepared], clock.now())
+    return prepared
+
+
+_NO_FILE: Any = None
+
+
+def _plan(listing: Listing, known: Mapping[str, Known]) -> _Plan:
+    listed = {item.path: item for item in listing.items}
+    unread = tuple(listing.unread)
+    gone = [
+        held
+        for path, held in sorted(known.items())
+        if path not in listed and not any(path == name or path.startswith((name, name + "#")) for name in unread)
+    ]
+    new = [item for item in listing.items if item.path not in known]
+    moved: list[tuple[Known, Item]] = []
+    by_digest: dict[str, list[Known]] = {}
+    for held in reversed(gone):
+        if held.recipe == RECIPE:
+            by_digest.setdefault(held.raw_digest, []).append(held)
+    fresh = []
+    for item in new:
+        same = by_digest.get(item.digest)
+        if same:
+            moved.append((same.pop(), item))
+        else:
+            fresh.append(item)
+    moved_ids = {held.doc_id for held, _ in moved}
+    kept: list[tuple[Known, Item]] = []
+    changed: list[tuple[Known, Item]] = []
+    for path, item in listed.items():
+        held_or_none = known.get(path)
+        if held_or_none is None:
+            continue
+        if held_or_none.raw_digest == item.digest and held_or_none.recipe == RECIPE:
+            kept.append((held_or_none, item))
+        else:
+            changed.append((held_or_none, item))
+    return _Plan(
+        read=tuple(sorted([*fresh, *(item for _, item in changed)], key=lambda item: item.path)),
+        moved=tuple(moved),
+        gone=tuple(held for held in gone if held.doc_id not in moved_ids),
+        kept=tuple(kept),
+        changed=tuple(changed),
+    )
+
+
+def _apply_access(plan: _Plan, source: str, documents: Documents, clock: Clock, report: Report) -> None:
+    # Documents about to be read again are stamped as well, with the rule they last stated: a folder that was closed is closed now,
+    # not when the last of its files has been parsed.
+    rules = {held.path: _rule(item, held.own_access) for held, item in (*plan.kept, *plan.changed)}
+    report.access_changed = documents.apply_access(source, rules, clock.now())
+
+
+def _rule(item: Item, own: Acl | None) -> AccessRule:
+    if own is None:
+        return item.inherited
+    acl = resolve((*item.chain, own))
+    return AccessRule(origin=origin_of(acl), acl=acl)
+
+
+class _Ids:
+    """Stable document ids: derived from the source and the path a document was first seen at, unguessable by the salt."""
+
+    def __init__(self, documents: Documents, source: str, known: Mapping[str, Known], plan: _Plan | None) -> None:
+        self._documents, self._source = documents, source
+        self._held = {path: held.doc_id for path, held in known.items()}
+        self._salt = documents.salt()
+        if plan is not None:
+            for held, _ in plan.moved:
+                self._held.pop(held.path, None)
+            for held in plan.gone:
+                self._held.pop(held.path, None)
+
+    def of(self, path: str) -> str:
+        if path in self._held:
+            return self._held[path]
+        for attempt in range(1000):
+            mac = hmac.new(self._salt, f"{self._source}\0{path}\0{attempt}".encode(), hashlib.sha256).digest()
+            doc_id = "doc_" + base64.b32encode(mac[:15]).decode().lower()
+            if not self._documents.taken_ids([doc_id]):
+                return doc_id
+        raise Conflict("no free document id", where=path)
+
+
+def _prepared(
+    items: Sequence[Item],
+    source: str,
+    ids: _Ids,
+    sandbox: Sandbox,
+    known: Mapping[str, Known],
+    report: Report,
+    progress: Progress | None,
+) -> Iterator[Prepared]:
+    for n, item in enumerate(items):
+        if progress:
+            progress(n, len(items), item.path)
+        doc_id = ids.of(item.path)
+        try:
+            parsed = sandbox.parse(item.content if item.content is not None else item.file, _file_name(item))
+            prepared = _prepare(item, parsed, source, doc_id)
+        except Quarantined as reason:
+            report.quarantined[item.path] = reason.what
+            held = known.get(item.path)
+            prepared = _quarantined(item, source, doc_id, reason.what, held.own_access if held else None)
+        if item.path in known:
+            report.changed += 1
+        else:
+            report.added += 1
+        yield prepared
+    if progress:
+        progress(len(items), len(items), "")
+
+
+def _file_name(item: Item) -> str:
+    return "record.json" if item.content is not None else PurePosixPath(item.path).name
+
+
+def _prepare(item: Item, parsed: Parsed, source: str, doc_id: str) -> Prepared:
+    findings = [(finding.kind, finding.detail) for finding in parsed.findings]
+    findings += [("hidden-text", f"{hidden.kind} x{hidden.count}: {hidden.sample}") for hidden in parsed.hidden]
+    own, problem = _own_access(item, parsed)
+    if problem:
+        findings.append(("access-unreadable", problem))
+    metadata = {**parsed.metadata, **{key: typed(value) for key, value in item.metadata.items()}}
+    metadata["source"] = source
+    folders = PurePosixPath(item.path.partition("#")[0]).parts[:-1]
+    if folders and "department" not in metadata:
+        metadata["folder"] = folders[0]
+    title = item.title or parsed.title or PurePosixPath(item.path).stem
+    version = hashlib.sha256(parsed.text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    day = next((metadata[key] for key in ("date", "effective", "updated") if isinstance(metadata.get(key), date)), None)
+    if isinstance(day, date):
+        metadata.setdefault("year", day.year)
+    pieces = chunk(parsed, title=title, date=day if isinstance(day, date) else None)
+    return Prepared(
+        doc_id=doc_id,
+        source=source,
+        path=item.path,
+        uri=item.uri,
+        title=title[:500],
+        media_type=parsed.media_type,
+        version=version,
+        raw_digest=item.digest,
+        rule=_rule(item, own),
+        own_access=own,
+        metadata=metadata,
+        language=parsed.language,
+        modified=item.modified,
+        size=item.size,
+        recipe=RECIPE,
+        text=parsed.text,
+        pages=parsed.pages,
+        pieces=tuple(_piece(doc_id, version, parsed.text, piece) for piece in pieces),
+        findings=tuple(findings),
+    )
+
+
+def _own_access(item: Item, parsed: Parsed) -> tuple[Acl | None, str]:
+    if item.own_access is not None:
+        return item.own_access, ""
+    if "access" not in parsed.front_matter:
+        return None, ""
+    try:
+        return parse_acl(parsed.front_matter["access"], item.path), ""
+    except Invalid as error:
+        return Acl((), ("public",)), f"{error.line()}: private until it is mended"
+
+
+def _piece(doc_id: str, version: str, text: str, cut: Chunk) -> Piece:
+    return Piece(
+        chunk_id=chunk_id(doc_id, version, cut.start, cut.end),
+        start=cut.start,
+        end=cut.end,
+        page=cut.page_from,
+        heading_path=cut.heading_path,
+        section_start=cut.section_start,
+        section_end=cut.section_end,
+        prefix=cut.prefix,
+        text=text[cut.start : cut.end],
+    )
+
+
+def _quarantined(item: Item, source: str, doc_id: str, reason: str, own: Acl | None) -> Prepared:
+    return Prepared(
+        doc_id=doc_id,
+        source=source,
+        path=item.path,
+        uri=item.uri,
+        title=PurePosixPath(item.path).name,
+        media_type="",
+        version="",
+        raw_digest=item.digest,
+        rule=_rule(item, own),
+        own_access=own,
+        metadata={"source": source},
+        language="",
+        modified=item.modified,
+        size=item.size,
+        recipe=RECIPE,
+        quarantined=reason,
+    )
+
+
+def _batched(documents: Iterable[Prepared]) -> Iterator[list[Prepared]]:
+    batch: list[Prepared] = []
+    for document in documents:
+        batch.append(document)
+        if len(batch) == BATCH_DOCUMENTS or sum(len(held.text) for held in batch) > BATCH_CHARACTERS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?")
+
+
+def typed(value: object) -> MetaValue:
+    """A loose value as typed metadata: ISO dates become dates, lists become tuples, anything else text."""
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, datetime):
+        return value.date()
+    if isinstance(value, date):
+        return value
+    if isinstance(value, list | tuple):
+        return tuple(scalar for item in value for scalar in [typed(item)] if not isinstance(scalar, tuple))
+    text = str(value)[:1000]
+    if _ISO_DATE.fullmatch(text):
+        try:
+            return date.fromisoformat(text[:10])
+        except ValueError:
+            return text
+    return text

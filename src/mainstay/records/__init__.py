@@ -1,0 +1,1 @@
+"""What happened: the journey of each request."""

@@ -1,0 +1,197 @@
+"""Hybrid search inside a Scope.
+
+The kernel answers three questions (who may see what, which words, which meaning), fusion joins the two lists, and whatever came out
+is read again from the truth under the same Scope before anybody sees it: a stale index is a gap, never a leak.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from mainstay.corpus.following import IndexFollower
+from mainstay.corpus.index import SearchIndex
+from mainstay.corpus.ports import Documents
+from mainstay.errors import Unavailable
+from mainstay.models.chat import ModelFailure
+from mainstay.models.embedders import Embedder
+from mainstay.retrieval import fusion
+from mainstay.retrieval.filters import NamedYear, value_filters, year_filter
+from mainstay.types import Filter, MetaValue, Passage, Question, Scope
+
+MAX_VALUES_PER_KEY = 2000
+SAME_TEXT_JACCARD = 0.8
+SHINGLE_WORDS = 5
+# Keys that describe how a document came in, not what it is about: never found in a question.
+NOT_IN_QUESTIONS = frozenset({"source", "author", "creator", "producer", "version", "title", "subject", "description"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """How to search. ``weight`` is the share of meaning against words (0 words only, 1 meaning only), tuned per corpus;
+    ``candidates`` how many each list brings to fusion; ``per_document`` how many chunks one document may show."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, which wants a plain dict
+
+    weight: float = 0.5
+    candidates: int = 100
+    per_document: int = 4
+    filters_from_question: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What one search brought, best first. ``waiting`` counts readable chunks without a vector yet; ``cut_off`` is how many chunks
+    the Scope kept out of the search: for operators alone."""
+
+    passages: tuple[Passage, ...]
+    filters: tuple[Filter, ...] = ()
+    dropped: tuple[Filter, ...] = ()
+    missing_year: NamedYear | None = None
+    known_years: tuple[int, ...] = ()
+    readable: int = 0
+    waiting: int = 0
+    by_words: int = 0
+    by_meaning: int = 0
+    cut_off: int = 0
+    stale: int = 0
+    meaning_down: bool = False
+
+
+class Searcher(Protocol):
+    def search(self, question: Question, *, scope: Scope) -> Found: ...
+
+
+class HybridSearch:
+    """The embedded kernel behind the search port."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        follower: Callable[[], IndexFollower],
+        embedder: Callable[[], Embedder],
+        settings: SearchSettings,
+    ) -> None:
+        self._documents, self._follower, self._embedder, self._settings = documents, follower, embedder, settings
+
+    def search(self, question: Question, *, scope: Scope) -> Found:
+        """Passages for the question inside the scope, at most ``question.top_k``."""
+        follower = self._follower()
+        index = follower.current()
+        found = self._search(index, question, question.filters, scope)
+        if not self._settings.filters_from_question or not found.passages:
+            return found
+        stated, missing = self._filters_in(question, index, scope, found)
+        if missing is not None:
+            years = {
+                passage.metadata["year"] for passage in found.passages if isinstance(passage.metadata.get("year"), int)
+            }
+            return replace(found, missing_year=missing, known_years=tuple(sorted(int(str(year)) for year in years)))
+        return self._with_stated(index, question, stated, scope, found)
+
+    def _filters_in(
+        self, question: Question, index: SearchIndex, scope: Scope, found: Found
+    ) -> tuple[list[Filter], NamedYear | None]:
+        given = {condition.key for condition in question.filters}
+        values: dict[str, Sequence[MetaValue]] = {}
+        for key in index.metadata_keys(scope):
+            if key not in NOT_IN_QUESTIONS | given | {"year"}:
+                known = index.metadata_values(scope, key, limit=MAX_VALUES_PER_KEY)
+                if 1 < len(known) < MAX_VALUES_PER_KEY:
+                    values[key] = list(known)
+        stated = value_filters(question.text, values)
+        by_year, missing = (None, None) if "year" in given else year_filter(question.text, found.passages)
+        return ([by_year, *stated] if by_year else stated), missing
+
+    def _with_stated(
+        self, index: SearchIndex, question: Question, stated: list[Filter], scope: Scope, unfiltered: Found
+    ) -> Found:
+        """Search under the stated filters; where that is empty or clearly poorer in words, drop the last stated first."""
+        dropped: list[Filter] = []
+        best = max((passage.lexical for passage in unfiltered.passages), default=0.0)
+        while stated:
+            found = self._search(index, question, (*question.filters, *stated), scope)
+            if found.passages and max(passage.lexical for passage in found.passages) >= 0.6 * best:
+                return replace(found, dropped=tuple(dropped))
+            dropped.append(stated.pop())
+        return replace(unfiltered, dropped=tuple(dropped))
+
+    def _search(self, index: SearchIndex, question: Question, filters: tuple[Filter, ...], scope: Scope) -> Found:
+        permitted = index.permitted(scope, filters)
+        words = index.lexical(question.text, permitted, self._settings.candidates)
+        meaning_down = False
+        try:
+            vector = self._embedder().embed_query(question.text)
+        except (Unavailable, ModelFailure):
+            vector, meaning_down = None, True
+        if vector is None or not vector.any():
+            fused = fusion.convex(index.no_hits(), words, weight=0.0)
+            by_meaning = 0
+        else:
+            meaning = index.dense(vector, permitted, self._settings.candidates)
+            by_meaning = len(meaning.seqs)
+            fused = fusion.convex(
+                meaning,
+                words,
+                weight=self._settings.weight,
+                dense_scores=lambda seqs: index.dense_scores(seqs, vector, permitted),
+                lexical_scores=lambda seqs: index.lexical_scores(seqs, question.text, permitted),
+            )
+        seqs = [int(seq) for seq in fused.seqs[: max(4 * question.top_k, 40)]]
+        truth = self._documents.passages(seqs, scope=scope)
+        ranked = [
+            replace(truth[seq], score=float(score), dense=float(dense), lexical=float(lexical))
+            for seq, score, dense, lexical in zip(seqs, fused.scores, fused.dense, fused.lexical, strict=False)
+            if seq in truth
+        ]
+        return Found(
+            passages=tuple(varied(ranked, question.top_k, self._settings.per_document)),
+            filters=filters,
+            readable=permitted.count,
+            waiting=permitted.without_vector,
+            by_words=len(words.seqs),
+            by_meaning=by_meaning,
+            cut_off=permitted.cut_off,
+            stale=len(seqs) - len(truth),
+            meaning_down=meaning_down,
+        )
+
+
+def varied(ranked: Sequence[Passage], k: int, per_document: int) -> list[Passage]:
+    """The first ``k`` with near-identical texts shown once and no document crowding out the rest.
+
+    Copies are recognised here, inside the scope, and never at ingestion: which copy an asker sees depends only on what they may read.
+    """
+    chosen: list[Passage] = []
+    shingles: list[frozenset[str]] = []
+    held_back: list[Passage] = []
+    counts: dict[str, int] = {}
+    for passage in ranked:
+        if len(chosen) == k:
+            break
+        mine = _shingles(passage.text)
+        if any(_jaccard(mine, other) >= SAME_TEXT_JACCARD for other in shingles):
+            continue
+        if counts.get(passage.document, 0) >= per_document:
+            held_back.append(passage)
+            continue
+        counts[passage.document] = counts.get(passage.document, 0) + 1
+        chosen.append(passage)
+        shingles.append(mine)
+    return chosen + held_back[: k - len(chosen)]
+
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def _shingles(text: str) -> frozenset[str]:
+    words = _WORD.findall(text.casefold())
+    if len(words) <= SHINGLE_WORDS:
+        return frozenset([" ".join(words)])
+    return frozenset(" ".join(words[i : i + SHINGLE_WORDS]) for i in range(len(words) - SHINGLE_WORDS + 1))
+
+
+def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
+    return len(a & b) / len(a | b) if a or b else 1.0

@@ -1,0 +1,259 @@
+"""Reads the service folder. Each room declares its own frozen settings; this file fills them and is alone in reading the environment.
+
+A mistake is refused with file, line, reason and, for a misspelt key, the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from mainstay.access.oidc import OidcSettings
+from mainstay.agreement import Agreement
+from mainstay.corpus.sources import SourceSettings
+from mainstay.errors import Invalid, MainstayError
+from mainstay.retrieval.search import SearchSettings
+from mainstay.text.yaml_lines import parse_yaml
+
+SERVICE_FILE = "mainstay.yaml"
+AGREEMENT_FILE = "agreement.yaml"
+MAX_FILE_BYTES = 1024 * 1024
+FOLDER_VARIABLE = "MAINSTAY_FOLDER"
+
+_FORBID: Any = {"extra": "forbid", "strict": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenSettings:
+    """Where the HTTP server listens."""
+
+    __pydantic_config__ = _FORBID
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentitySettings:
+    """Who may ask. ``anonymous: allow`` lets requests without credentials see public documents."""
+
+    __pydantic_config__ = _FORBID
+
+    anonymous: Literal["allow", "deny"] = "deny"
+    oidc: OidcSettings | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceSettings:
+    """US dollars per million tokens, as decimal text."""
+
+    __pydantic_config__ = _FORBID
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderSettings:
+    """An OpenAI-compatible endpoint: any server that speaks ``/chat/completions`` or ``/embeddings``."""
+
+    __pydantic_config__ = _FORBID
+
+    base_url: str
+    model: str
+    kind: Literal["openai-compatible"] = "openai-compatible"
+    api_key: str = field(default="", repr=False)
+    context_tokens: int = 8192
+    max_output_tokens: int = 1024
+    output_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    dims: int | None = None
+    price: PriceSettings | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Which model answers and which embeds: ``extractive``, ``static`` and ``minilm`` are built in, others name a provider."""
+
+    __pydantic_config__ = _FORBID
+
+    answer: str = "extractive"
+    embedder: str = "static"
+    providers: dict[str, ProviderSettings] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitSettings:
+    """What is let in: characters of a question, megabytes of a pushed document or a file."""
+
+    __pydantic_config__ = _FORBID
+
+    question_chars: int = 4000
+    document_mb: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceFile:
+    """The content of ``mainstay.yaml``."""
+
+    __pydantic_config__ = _FORBID
+
+    name: str = "Mainstay"
+    data: str = "data"
+    listen: ListenSettings = ListenSettings()
+    identity: IdentitySettings = IdentitySettings()
+    sources: tuple[SourceSettings, ...] = ()
+    models: ModelSettings = ModelSettings()
+    search: SearchSettings = SearchSettings()
+    limits: LimitSettings = LimitSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything a service folder says. ``folder`` is absolute; relative paths in the files start from it."""
+
+    folder: Path
+    service: ServiceFile
+    agreement: Agreement
+
+    @property
+    def data(self) -> Path:
+        return self.folder / self.service.data
+
+    @property
+    def database(self) -> Path:
+        return self.data / "mainstay.db"
+
+
+def service_folder(named: str | None) -> Path:
+    """The folder to work in: as named, else ``$MAINSTAY_FOLDER``, else the nearest one upwards that holds ``mainstay.yaml``."""
+    if named or (named := os.environ.get(FOLDER_VARIABLE)):
+        return Path(named).resolve()
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / SERVICE_FILE).is_file()), here)
+
+
+def load(folder: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and check a service folder. Errors: Invalid with file and line; all mistakes of a file are in one message each."""
+    if not (folder / SERVICE_FILE).is_file():
+        raise Invalid(f"no {SERVICE_FILE} here", where=str(folder), fix=f"run: mainstay init {folder}")
+    values = os.environ if environment is None else environment
+    service = _read(folder / SERVICE_FILE, ServiceFile, values)
+    agreement_file = folder / AGREEMENT_FILE
+    agreement = _read(agreement_file, Agreement, values) if agreement_file.is_file() else Agreement()
+    settings = Settings(folder=folder, service=service, agreement=agreement)
+    _check_sense(settings)
+    return settings
+
+
+def _check_sense(settings: Settings) -> None:
+    service, where = settings.service, str(settings.folder / SERVICE_FILE)
+    known = ["extractive", *service.models.providers]
+    if service.models.answer not in known:
+        raise Invalid(
+            f"models.answer names {service.models.answer!r}, which is not set up",
+            where=where,
+            fix=_nearest(service.models.answer, known),
+        )
+    known = ["static", "minilm", *service.models.providers]
+    if service.models.embedder not in known:
+        raise Invalid(
+            f"models.embedder names {service.models.embedder!r}, which is not set up",
+            where=where,
+            fix=_nearest(service.models.embedder, known),
+        )
+    names = [source.name for source in service.sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise Invalid(
+                f"two sources are named {name!r}", where=where, fix="give each its own name: documents belong to it"
+            )
+        if name == "api" or not re.fullmatch(r"[\w.-]{1,64}", name):
+            raise Invalid(
+                f"{name!r} can not name a source", where=where, fix="use letters, digits, - . _ (and not 'api')"
+            )
+    for number, what in ((service.listen.port, "listen.port"),):
+        if not 0 <= number <= 65535:
+            raise Invalid(f"{what} is {number}, not 0 to 65535", where=where)
+    if not 0 <= service.search.weight <= 1:
+        raise Invalid(f"search.weight is {service.search.weight}, not 0 to 1", where=where)
+    for value, what in (
+        (service.search.candidates, "search.candidates"),
+        (service.search.per_document, "search.per_document"),
+        (service.limits.question_chars, "limits.question_chars"),
+        (service.limits.document_mb, "limits.document_mb"),
+    ):
+        if value < 1:
+            raise Invalid(f"{what} is {value}, it must be at least 1", where=where)
+
+
+_Read = TypeVar("_Read")
+
+
+def _read(file: Path, shape: type[_Read], environment: Mapping[str, str]) -> _Read:
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise Invalid(f"larger than {MAX_FILE_BYTES} bytes", where=str(file))
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"not UTF-8 (byte {error.start})", where=str(file)) from None
+    except OSError as error:
+        raise Invalid(f"can not be read ({error.strerror})", where=str(file)) from None
+    lines: dict[tuple[str | int, ...], int] = {}
+    value = parse_yaml(text, str(file), lines, environment)
+    try:
+        return TypeAdapter(shape).validate_python(value if value is not None else {})
+    except ValidationError as error:
+        raise _explained(error, shape, str(file), lines) from None
+    except MainstayError as error:
+        raise Invalid(error.what, where=str(file), fix=error.fix) from None
+
+
+def _explained(error: ValidationError, shape: Any, file: str, lines: Mapping[tuple[str | int, ...], int]) -> Invalid:
+    first = error.errors()[0]
+    path = first["loc"]
+    line = next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), 1)
+    name = ".".join(str(part) for part in path)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        valid = _keys_at(shape, path[:-1])
+        return Invalid(f"unknown key {name!r}{more}", where=f"{file}:{line}", fix=_nearest(str(path[-1]), valid))
+    if first["type"] in ("missing", "missing_argument"):
+        return Invalid(f"{name!r} is missing{more}", where=f"{file}:{line}", fix="add it")
+    shown = "" if "api_key" in name or "secret" in name else f", not {str(first.get('input'))[:60]!r}"
+    return Invalid(f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}{more}", where=f"{file}:{line}")
+
+
+def _keys_at(shape: Any, path: tuple[str | int, ...]) -> list[str]:
+    """The keys a dataclass knows at this path inside the settings."""
+    for part in path:
+        if is_dataclass(shape) and isinstance(part, str):
+            shape = get_type_hints(shape).get(part)
+        choices = [choice for choice in get_args(shape) if choice not in (type(None), str, ...)]
+        while choices and not is_dataclass(shape):
+            shape = choices[-1]
+            choices = [choice for choice in get_args(shape) if choice not in (type(None), str, ...)]
+    return [held.name for held in fields(shape)] if is_dataclass(shape) else []
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"did you mean {close[0]!r}?" if close else f"valid here: {', '.join(known)}"
+
+
+def parse_rules(file: Path) -> SourceSettings:
+    """The rules of a source from a file of their own (``mainstay ingest --rules``); name and folder are the caller's."""
+    lines: dict[tuple[str | int, ...], int] = {}
+    try:
+        value = parse_yaml(file.read_text(encoding="utf-8"), str(file), lines)
+        return TypeAdapter(SourceSettings).validate_python({"name": "rules", "folder": ".", **(value or {})})
+    except UnicodeDecodeError:
+        raise Invalid("not UTF-8", where=str(file)) from None
+    except ValidationError as error:
+        raise _explained(error, SourceSettings, str(file), lines) from None

@@ -1,0 +1,1 @@
+"""What rooms ask to be kept, in one transactional SQL database. The only place with SQL."""

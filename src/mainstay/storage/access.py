@@ -1,0 +1,313 @@
+"""Users, groups, keys and access rules in SQL.
+
+Each change of a rule, a membership or an account writes its stamp into ``fact`` in its own transaction: a number that
+only grows, made of the clock's microseconds. A class row carries the stamp of its last change, so that a process
+reads only what changed since. Writers meet at the stamp's row first and so commit in the order of their stamps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, exists, insert, or_, select, true, update
+
+from mainstay.access.acl import Acl, canonical
+from mainstay.access.ports import Account, Key, Membership, Stamps, State
+from mainstay.storage.database import Database
+from mainstay.storage.rows import dumps, micros, moment
+from mainstay.storage.schema import acl_class, api_key, document, fact, membership, principal
+from mainstay.types import Clock
+
+_ANYTHING = "acl_generation"
+_PEOPLE = "acl_people"
+_REMOVED = "acl_removed"
+_LAST_CLASS = "acl_last_class"
+
+_STATES = {0: State.ACTIVE, 1: State.DISABLED, 2: State.DELETED}
+_DISABLED = {state: number for number, state in _STATES.items()}
+_STARTS_AT_ONCE = 500
+
+
+class AccessStore:
+    """The ports Directory, Keys and AclClasses over one Database."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    # -- Directory -----------------------------------------------------------------------------------------------------
+    def account(self, name: str) -> Account | None:
+        with self._database.read() as connection:
+            row = connection.execute(_ACCOUNTS.where(principal.c.name == name)).one_or_none()
+        return None if row is None else _account(row)
+
+    def accounts(self, kind: str) -> Sequence[Account]:
+        wanted = and_(
+            principal.c.name.startswith(f"{kind}:", autoescape=True), principal.c.disabled != _DISABLED[State.DELETED]
+        )
+        with self._database.read() as connection:
+            found = [_account(row) for row in connection.execute(_ACCOUNTS.where(wanted))]
+        return sorted(found, key=lambda account: account.principal)
+
+    def add_account(self, account: Account) -> bool:
+        with self._database.write() as connection:
+            state = connection.scalar(select(principal.c.disabled).where(principal.c.name == account.principal))
+            if state is not None and _STATES[state] is not State.DELETED:
+                return False
+            self._people_changed(connection)
+            connection.execute(delete(principal).where(principal.c.name == account.principal))
+            connection.execute(
+                insert(principal).values(name=account.principal, created=micros(account.created), **_fields(account))
+            )
+            return True
+
+    def change_account(self, account: Account) -> bool:
+        with self._database.write() as connection:
+            self._people_changed(connection)
+            changed = update(principal).where(principal.c.name == account.principal).values(**_fields(account))
+            return connection.execute(changed).rowcount > 0
+
+    def remove_account(self, name: str, at: datetime) -> bool:
+        with self._database.write() as connection:
+            self._people_changed(connection)
+            connection.execute(
+                delete(membership).where(or_(membership.c.principal == name, membership.c.member == name))
+            )
+            connection.execute(
+                update(api_key)
+                .where(api_key.c.principal == name, api_key.c.revoked.is_(None))
+                .values(revoked=micros(at))
+            )
+            if name.startswith("group:"):
+                return connection.execute(delete(principal).where(principal.c.name == name)).rowcount > 0
+            barred = {"display": "", "email": "", "password_hash": "", "admin": 0, "disabled": _DISABLED[State.DELETED]}
+            return connection.execute(update(principal).where(principal.c.name == name).values(**barred)).rowcount > 0
+
+    def password_hash(self, name: str) -> str:
+        with self._database.read() as connection:
+            return connection.scalar(select(principal.c.password_hash).where(principal.c.name == name)) or ""
+
+    def set_password_hash(self, name: str, password_hash: str) -> None:
+        with self._database.write() as connection:
+            connection.execute(update(principal).where(principal.c.name == name).values(password_hash=password_hash))
+
+    def add_membership(self, joined: Membership) -> bool:
+        with self._database.write() as connection:
+            there = select(membership.c.since).where(_is(joined.group, joined.member, joined.source))
+            if connection.scalar(there) is not None:
+                return False
+            self._people_changed(connection)
+            row = {
+                "principal": joined.group,
+                "member": joined.member,
+                "source": joined.source,
+                "since": micros(joined.since),
+            }
+            connection.execute(insert(membership).values(**row))
+            return True
+
+    def remove_membership(self, group: str, member: str, source: str) -> bool:
+        with self._database.write() as connection:
+            self._people_changed(connection)
+            return connection.execute(delete(membership).where(_is(group, member, source))).rowcount > 0
+
+    def members(self, group: str) -> Sequence[Membership]:
+        with self._database.read() as connection:
+            rows = connection.execute(select(membership).where(membership.c.principal == group)).all()
+        found = [
+            Membership(group=row.principal, member=row.member, source=row.source, since=_time(row.since))
+            for row in rows
+        ]
+        return sorted(found, key=lambda one: (one.member, one.source))
+
+    def closure(self, starts: Collection[str]) -> frozenset[str]:
+        reached, ordered = set(starts), sorted(starts)
+        with self._database.read() as connection:
+            for at in range(0, len(ordered), _STARTS_AT_ONCE):
+                held = select(membership.c.principal.label("name")).where(
+                    membership.c.member.in_(ordered[at : at + _STARTS_AT_ONCE])
+                )
+                groups = held.cte("groups", recursive=True)
+                # UNION drops what was reached before, so that a cycle of groups ends.
+                groups = groups.union(select(membership.c.principal).join(groups, membership.c.member == groups.c.name))
+                reached.update(connection.scalars(select(groups.c.name)))
+        return frozenset(reached)
+
+    # -- Keys ----------------------------------------------------------------------------------------------------------
+    def add_key(self, key: Key, secret_hash: str) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                insert(api_key).values(
+                    key_id=key.key_id,
+                    name=key.name,
+                    principal=key.principal,
+                    secret_hash=secret_hash,
+                    scopes=dumps(sorted(key.scopes)),
+                    created=micros(key.created),
+                    expires=micros(key.expires),
+                )
+            )
+
+    def key(self, key_id: str) -> tuple[Key, str] | None:
+        with self._database.read() as connection:
+            row = connection.execute(select(api_key).where(api_key.c.key_id == key_id)).one_or_none()
+        return None if row is None else (_key(row), row.secret_hash)
+
+    def list_keys(self, owner: str | None) -> Sequence[Key]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(api_key).where(true() if owner is None else api_key.c.principal == owner)
+            ).all()
+        return sorted((_key(row) for row in rows), key=lambda key: (key.created, key.key_id))
+
+    def revoke_key(self, key_id: str, at: datetime) -> bool:
+        with self._database.write() as connection:
+            connection.execute(
+                update(api_key)
+                .where(api_key.c.key_id == key_id, api_key.c.revoked.is_(None))
+                .values(revoked=micros(at))
+            )
+            return connection.scalar(select(api_key.c.key_id).where(api_key.c.key_id == key_id)) is not None
+
+    def mark_used(self, key_id: str, at: datetime) -> None:
+        later = or_(api_key.c.last_used.is_(None), api_key.c.last_used < micros(at))
+        with self._database.write() as connection:
+            connection.execute(update(api_key).where(api_key.c.key_id == key_id, later).values(last_used=micros(at)))
+
+    # -- AclClasses ----------------------------------------------------------------------------------------------------
+    def stamps(self) -> Stamps:
+        with self._database.read() as connection:
+            found = {row.name: int(row.value) for row in connection.execute(_STAMPS)}
+        return Stamps(anything=found.get(_ANYTHING, 0), people=found.get(_PEOPLE, 0), removed=found.get(_REMOVED, 0))
+
+    def classes(self, since: int) -> Sequence[tuple[int, Acl]]:
+        changed = select(acl_class.c.class_id, acl_class.c.allow, acl_class.c.deny).where(acl_class.c.updated > since)
+        read: dict[str, tuple[str, ...]] = {"[]": ()}
+        with self._database.read() as connection:
+            return [
+                (number, Acl(_read(allow, read), _read(deny, read)))
+                for number, allow, deny in connection.execute(changed)
+            ]
+
+    def class_for(self, origin: str, acl: Acl) -> int:
+        with self._database.write() as connection:
+            return class_for(connection, origin, acl, self._clock.now())
+
+    def prune(self) -> int:
+        with self._database.write() as connection:
+            return prune(connection, self._clock.now())
+
+    def _people_changed(self, connection: Connection) -> None:
+        _stamp(connection, self._clock.now(), _PEOPLE)
+
+
+def class_for(connection: Connection, origin: str, acl: Acl, at: datetime) -> int:
+    """The class of the place ``origin``, made or changed so that it says ``acl``, inside an open write transaction.
+
+    Its number was never used before and never will be again. Raises Invalid for a principal that can be none.
+    """
+    rule = canonical(acl, origin)
+    said = {"allow": dumps(rule.allow), "deny": dumps(rule.deny)}
+    row = connection.execute(select(acl_class).where(acl_class.c.origin == origin)).one_or_none()
+    if row is not None and said == {"allow": row.allow, "deny": row.deny}:
+        return int(row.class_id)
+    stamp = _stamp(connection, at)
+    if row is not None:
+        connection.execute(update(acl_class).where(acl_class.c.class_id == row.class_id).values(updated=stamp, **said))
+        return int(row.class_id)
+    number = _count(connection, _LAST_CLASS) + 1
+    _set_count(connection, _LAST_CLASS, number)
+    connection.execute(insert(acl_class).values(class_id=number, origin=origin, updated=stamp, **said))
+    return number
+
+
+def prune(connection: Connection, at: datetime) -> int:
+    """Removes the classes no document belongs to, inside an open write transaction; returns how many."""
+    unused = ~exists().where(document.c.class_id == acl_class.c.class_id)
+    if connection.scalar(select(acl_class.c.class_id).where(unused).limit(1)) is None:
+        return 0
+    _stamp(connection, at, _REMOVED)
+    return connection.execute(delete(acl_class).where(unused)).rowcount
+
+
+_ACCOUNTS = select(
+    principal.c.name,
+    principal.c.display,
+    principal.c.email,
+    principal.c.admin,
+    principal.c.disabled,
+    principal.c.created,
+)
+_STAMPS = select(fact.c.name, fact.c.value).where(fact.c.name.in_((_ANYTHING, _PEOPLE, _REMOVED)))
+
+
+def _stamp(connection: Connection, at: datetime, *also: str) -> int:
+    """The next stamp, written as that of the newest change of anything, and of what ``also`` names."""
+    stamp = max(_count(connection, _ANYTHING) + 1, micros(at) or 0)
+    for name in (_ANYTHING, *also):
+        _set_count(connection, name, stamp)
+    return stamp
+
+
+def _count(connection: Connection, name: str) -> int:
+    """A counter, locked until the transaction ends (SQLite: the whole database is)."""
+    return int(connection.scalar(select(fact.c.value).where(fact.c.name == name).with_for_update()) or 0)
+
+
+def _set_count(connection: Connection, name: str, value: int) -> None:
+    if not connection.execute(update(fact).where(fact.c.name == name).values(value=str(value))).rowcount:
+        connection.execute(insert(fact).values(name=name, value=str(value)))
+
+
+def _is(group: str, member: str, source: str) -> Any:
+    return and_(membership.c.principal == group, membership.c.member == member, membership.c.source == source)
+
+
+def _account(row: Any) -> Account:
+    return Account(
+        principal=row.name,
+        display=row.display,
+        email=row.email,
+        admin=bool(row.admin),
+        state=_STATES[row.disabled],
+        created=_time(row.created),
+    )
+
+
+def _fields(account: Account) -> dict[str, str | int]:
+    return {
+        "display": account.display,
+        "email": account.email,
+        "admin": int(account.admin),
+        "disabled": _DISABLED[account.state],
+    }
+
+
+def _key(row: Any) -> Key:
+    return Key(
+        key_id=row.key_id,
+        name=row.name,
+        principal=row.principal,
+        scopes=frozenset(json.loads(row.scopes)),
+        created=_time(row.created),
+        expires=moment(row.expires),
+        revoked=moment(row.revoked),
+        last_used=moment(row.last_used),
+    )
+
+
+def _read(text: str, read: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """A list of principals; equal ones become one object, since most classes repeat a few lists."""
+    found = read.get(text)
+    if found is None:
+        found = read[text] = tuple(json.loads(text))
+    return found
+
+
+def _time(microseconds: int) -> datetime:
+    time = moment(microseconds)
+    assert time is not None
+    return time

@@ -1,0 +1,168 @@
+"""Today's schema, written once for every database. Migrations lead to it; a test proves that their sum equals it.
+
+Conventions: times are ``BIGINT`` microseconds since 1970 UTC; lists and maps are JSON text with sorted keys; ids and times are
+made by rooms. ``seq``, ``number`` and ``n`` come from counters that only grow, taken by the writer inside the transaction that uses them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+
+metadata = MetaData()
+
+# Small facts about this database: the salt of its document ids, the embedder in force.
+fact = Table("fact", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+# -- who asks ----------------------------------------------------------------------------------------------------------
+principal = Table(
+    "principal",
+    metadata,
+    Column("name", Text, primary_key=True),  # user:alice, group:finance, service:crm
+    Column("display", Text, nullable=False, default=""),
+    Column("email", Text, nullable=False, default=""),
+    Column("password_hash", Text, nullable=False, default=""),
+    Column("admin", Integer, nullable=False, default=0),
+    Column("disabled", Integer, nullable=False, default=0),
+    Column("created", BigInteger, nullable=False),
+)
+# One row says: `member` (a user or a group) belongs to `principal` (a group). Revoking a membership is deleting a row.
+membership = Table(
+    "membership",
+    metadata,
+    Column("principal", Text, primary_key=True),
+    Column("member", Text, primary_key=True),
+    Column("source", Text, primary_key=True),  # local, or the identity provider or directory that said so
+    Column("since", BigInteger, nullable=False),
+    Index("membership_by_member", "member"),
+)
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("secret_hash", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger),
+    Column("revoked", BigInteger),
+    Column("last_used", BigInteger),
+)
+
+# -- what they may see -------------------------------------------------------------------------------------------------
+# A class is where an access rule is stated (a folder, a document, a source): changing the rule changes this one row.
+acl_class = Table(
+    "acl_class",
+    metadata,
+    Column("class_id", Integer, primary_key=True, autoincrement=False),
+    Column("origin", Text, nullable=False, unique=True),
+    Column("allow", Text, nullable=False),
+    Column("deny", Text, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+)
+
+# -- documents ---------------------------------------------------------------------------------------------------------
+source = Table(
+    "source",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("root", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("detail", Text, nullable=False, default=""),
+    Column("synced_at", BigInteger),
+)
+document = Table(
+    "document",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("doc_id", Text, nullable=False, unique=True),
+    Column("source", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("raw_digest", Text, nullable=False),
+    Column("class_id", Integer, ForeignKey("acl_class.class_id"), nullable=False),
+    Column("own_access", Text, nullable=False, default=""),  # the rule the document itself states, if any
+    Column("metadata", Text, nullable=False),
+    Column("language", Text, nullable=False),
+    Column("modified", BigInteger),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),  # ready, quarantined
+    Column("reason", Text, nullable=False, default=""),
+    Column("findings", Text, nullable=False),
+    Column("recipe", Text, nullable=False, default=""),  # what parsed and chunked it: a newer recipe parses it again
+    UniqueConstraint("source", "path"),
+    Index("document_by_class", "class_id"),
+)
+# Texts stay when a document changes, so that an old citation still opens at its span; deleting the document deletes them.
+document_version = Table(
+    "document_version",
+    metadata,
+    Column("doc_id", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("pages", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+chunk = Table(
+    "chunk",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("chunk_id", Text, nullable=False, unique=True),
+    Column("document", Integer, ForeignKey("document.number"), nullable=False),
+    Column("ord", Integer, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("end", BigInteger, nullable=False),
+    Column("page", Integer),
+    Column("heading_path", Text, nullable=False),
+    Column("section_start", BigInteger, nullable=False),
+    Column("section_end", BigInteger, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Index("chunk_by_document", "document", "ord"),
+)
+# -- vectors: never without the identity of what made them -------------------------------------------------------------
+embedder = Table(
+    "embedder",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("precision", Text, nullable=False),
+    Column("dims", Integer, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+vector = Table(
+    "vector",
+    metadata,
+    Column("embedder", Text, ForeignKey("embedder.digest"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("e", LargeBinary, nullable=False),  # little-endian float32
+)
+# What happened to documents, in order: derived indexes follow it. Written in the transaction that changes the truth.
+change = Table(
+    "change",
+    metadata,
+    Column("n", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),  # put, remove, access, vectors
+    Column("document", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+# -- what happened -----------------------------------------------------------------------------------------------------
+trace = Table(
+    "trace",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("asker", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("visible", Text, nullable=False),  # what the asker may see of the journey
+    Column("operator", Text, nullable=False),  # counts of what permission cut off: for operators alone
+    Index("trace_by_time", "at"),
+)

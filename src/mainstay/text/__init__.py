@@ -1,0 +1,1 @@
+"""Pure text functions for every room: sentences, words, language. Nothing here reads, writes or remembers."""
