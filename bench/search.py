@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from mainstay.corpus.index import PutDocument, Row, SearchIndex
 from mainstay.retrieval import fusion
-from mainstay.types import Scope
+from mainstay.types import MetaValue, Scope
 
 DIMS = 384
 CLASSES = 1000
@@ -107,7 +107,11 @@ def documents(corpus: Corpus) -> Iterator[PutDocument]:
             Row(seq=i + 1, text=corpus.texts[i], vector=corpus.vectors[i])
             for i in range(start, min(start + ROWS_PER_DOCUMENT, len(corpus.texts)))
         ]
-        facts = {"year": 2000 + number % 25, "department": f"department {number % 40}", "title": f"title {number}"}
+        facts: dict[str, MetaValue] = {
+            "year": 2000 + number % 25,
+            "department": f"department {number % 40}",
+            "title": f"title {number}",
+        }
         yield PutDocument(document=number, class_id=int(corpus.classes[start]), metadata=facts, rows=rows)
 
 
@@ -221,8 +225,8 @@ def resident_mb() -> float:
 Ask = Callable[[str, NDArray[np.float32], list[int]], int]
 
 
-def time_peer(corpus: Corpus, ask: Ask, queries: int) -> dict[str, float]:
-    """Median CPU per hybrid query; fusion is left out, in the peers' favour."""
+def time_peer(name: str, corpus: Corpus, ask: Ask, queries: int) -> dict[str, float]:
+    """Median CPU per query, without fusion, which is in the peers' favour."""
     out = {}
     for label in ("v1", "v10"):
         asking = [sorted(scope.classes) for scope in scopes(SHARES[label], 5)]
@@ -231,40 +235,42 @@ def time_peer(corpus: Corpus, ask: Ask, queries: int) -> dict[str, float]:
             start = cpu()
             ask(corpus.questions[i], corpus.asked[i], asking[i % 5])
             values.append(1e3 * (cpu() - start))
-        out[f"hybrid.cpu_ms.{corpus.name}.{label}"] = statistics.median(values)
+        out[f"{name}.cpu_ms.{corpus.name}.{label}"] = statistics.median(values)
     return out
 
 
 def sqlite_peer(corpus: Corpus, queries: int) -> dict[str, float]:
-    """FTS5 and sqlite-vec, permission as a predicate on both."""
-    import sqlite_vec
-
+    """FTS5 (always there), and sqlite-vec where this Python can load it; permission as a predicate on both."""
     db = sqlite3.connect(":memory:")
-    if not hasattr(db, "enable_load_extension"):
-        raise ImportError("this Python is built without loadable SQLite extensions")
-    db.enable_load_extension(True)
-    sqlite_vec.load(db)
     db.execute("create virtual table words using fts5(text)")
-    db.execute(f"create virtual table vectors using vec0(e float[{DIMS}] distance_metric=cosine)")
     db.execute("create table acl (class integer, row integer, primary key (class, row)) without rowid")
     db.executemany("insert into words (rowid, text) values (?, ?)", enumerate(corpus.texts))
-    db.executemany(
-        "insert into vectors (rowid, e) values (?, ?)", ((i, v.tobytes()) for i, v in enumerate(corpus.vectors))
-    )
     db.executemany("insert into acl values (?, ?)", zip(corpus.classes.tolist(), range(len(corpus.texts)), strict=True))
 
-    def ask(text: str, vector: NDArray[np.float32], classes: list[int]) -> int:
-        allowed = f"rowid in (select row from acl where class in ({','.join(map(str, classes))}))"
-        terms = " OR ".join(f'"{word}"' for word in text.split())
-        by_words = db.execute(
-            f"select rowid from words where words match ? and {allowed} order by rank limit ?", (terms, LISTED)
-        ).fetchall()
-        by_meaning = db.execute(
-            f"select rowid, distance from vectors where e match ? and k = ? and {allowed}", (vector.tobytes(), LISTED)
-        ).fetchall()
-        return len(by_words) + len(by_meaning)
+    def allowed(classes: list[int]) -> str:
+        return f"rowid in (select row from acl where class in ({','.join(map(str, classes))}))"
 
-    return time_peer(corpus, ask, queries)
+    def by_words(text: str, _: NDArray[np.float32], classes: list[int]) -> int:
+        terms = " OR ".join(f'"{word}"' for word in text.split())
+        asked = f"select rowid from words where words match ? and +{allowed(classes)} order by rank limit ?"
+        return len(db.execute(asked, (terms, LISTED)).fetchall())
+
+    def by_both(text: str, vector: NDArray[np.float32], classes: list[int]) -> int:
+        asked = f"select rowid from vectors where e match ? and k = ? and {allowed(classes)}"
+        return by_words(text, vector, classes) + len(db.execute(asked, (vector.tobytes(), LISTED)).fetchall())
+
+    out = time_peer("fts5.lexical", corpus, by_words, queries)
+    if not hasattr(db, "enable_load_extension"):
+        print("sqlite-vec: not measured, this Python is built without loadable SQLite extensions")
+        return out
+    import sqlite_vec
+
+    db.enable_load_extension(True)
+    sqlite_vec.load(db)
+    db.execute(f"create virtual table vectors using vec0(e float[{DIMS}] distance_metric=cosine)")
+    vectors = ((i, vector.tobytes()) for i, vector in enumerate(corpus.vectors))
+    db.executemany("insert into vectors (rowid, e) values (?, ?)", vectors)
+    return out | time_peer("fts5_vec.hybrid", corpus, by_both, queries)
 
 
 def lance_peer(corpus: Corpus, queries: int) -> dict[str, float]:
@@ -272,7 +278,7 @@ def lance_peer(corpus: Corpus, queries: int) -> dict[str, float]:
     os.environ.setdefault("LANCE_LOG", "error")
     import lancedb
     import lancedb.index
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
 
     with tempfile.TemporaryDirectory() as folder:
         flat = pa.array(corpus.vectors.reshape(-1))
@@ -293,16 +299,18 @@ def lance_peer(corpus: Corpus, queries: int) -> dict[str, float]:
             allowed = f"class in ({','.join(map(str, classes))})"
             by_words = table.search(text, query_type="fts").where(allowed, prefilter=True).limit(LISTED)
             by_meaning = table.search(vector).where(allowed, prefilter=True).limit(LISTED)
-            return len(by_words.select(["class"]).to_arrow()) + len(by_meaning.select(["class"]).to_arrow())
+            return len(by_words.select(["class", "_score"]).to_arrow()) + len(
+                by_meaning.select(["class", "_distance"]).to_arrow()
+            )
 
-        return time_peer(corpus, ask, queries)
+        return time_peer("lancedb.hybrid", corpus, ask, queries)
 
 
 def peers(corpus: Corpus, queries: int) -> dict[str, float]:
     out: dict[str, float] = {}
     for name, peer in {"fts5_vec": sqlite_peer, "lancedb": lance_peer}.items():
         try:
-            out |= {f"{name}.{label}": value for label, value in peer(corpus, queries).items()}
+            out |= peer(corpus, queries)
         except (ImportError, AttributeError, sqlite3.Error, OSError, ValueError, RuntimeError) as error:
             print(f"{name}: not measured ({error})")
     return out

@@ -87,6 +87,40 @@ How do I descale my kettle?
 What are the visiting hours of the Louvre?
 """.strip().splitlines()
 
+FRESH = """
+How do I unclog a kitchen drain?
+What is the national flower of Japan?
+Who invented the telephone?
+How far is the Moon from the Earth?
+What does a barometer measure?
+Which spices go into garam masala?
+When did the Titanic sink?
+How many legs does a lobster have?
+What is the currency of Vietnam?
+How do I fold a paper crane?
+Where is the Great Barrier Reef?
+Who won the first Tour de France?
+What is the freezing point of mercury?
+How do bees make honey?
+Which instrument has 88 keys?
+How long is a marathon?
+What is the best way to grill salmon?
+Who sculpted the statue of David?
+How do I whiten sneakers?
+What is the population of Iceland?
+Which mountain range separates France and Spain?
+How do I get rid of slugs in the garden?
+What is the oldest university in Europe?
+How many bones does an adult human have?
+What is the meaning of the Swedish word lagom?
+How do I park a trailer backwards?
+When does ski season start in the Alps?
+Who played the lead role in Casablanca?
+What is the difference between jam and marmalade?
+How is olive oil pressed?
+""".strip().splitlines()
+"""Written after the weights and the threshold were settled, and never looked at in between."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -130,7 +164,7 @@ class World:
         piece = self.texts[corpus][start:end]
         return start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
 
-    def search(self, question: str, top: int, without: str = "") -> list[Passage]:
+    def search(self, question: str, top: int, without: str = "", hidden: Case | None = None) -> list[Passage]:
         scores: dict[int, float] = defaultdict(float)
         for word in set(content(question)):
             postings = self.postings.get(word, [])
@@ -138,8 +172,12 @@ class World:
             for i, count in postings:
                 scores[i] += idf * count * 2.2 / (count + 1.2 * (0.4 + 0.6 * self.lengths[i] / self.mean))
         ranked = sorted(scores.items(), key=lambda x: (-x[1], x[0]))
-        ranked = [(i, s) for i, s in ranked if self.chunks[i][0] != without][:top]
+        ranked = [(i, s) for i, s in ranked if self.chunks[i][0] != without and not self._holds(i, hidden)][:top]
         return [self._passage(i, s) for i, s in ranked]
+
+    def _holds(self, i: int, case: Case | None) -> bool:
+        name, start, end = self.chunks[i]
+        return case is not None and name == case.corpus and any(a < end and start < b for a, b in case.references)
 
     def _passage(self, i: int, score: float) -> Passage:
         name, start, end = self.chunks[i]
@@ -243,15 +281,16 @@ def signals(question: str, passages: Sequence[Passage]) -> list[float] | None:
     if not candidates:
         return None
     extractive._score(asked, candidates, passages, weights, question, None)
-    chosen = extractive._choose(candidates, passages, weights, 3)
+    chosen = extractive._choose(candidates, weights, 3)
     return extractive._signals(asked, candidates, chosen, passages, weights)
 
 
 def shortened(world: World, case: Case) -> str:
-    """The question as somebody in a hurry asks it: up to four of its words that its answer holds."""
+    """The question as somebody in a hurry asks it: one to four of its words that its answer holds."""
     held = {x for a, b in case.references for x in content(world.texts[case.corpus][a:b])}
     kept = [w.text for w in words(case.question) if is_content(w.folded) and stem(w.folded) in held]
-    return " ".join(kept[-4:]) + "?" if len(kept) >= 2 else ""
+    size = 1 + hashlib.sha256(case.question.encode()).digest()[1] % 4
+    return " ".join(kept[-size:]) + "?" if kept else ""
 
 
 def fit_abstention(world: World, top: int) -> None:
@@ -280,7 +319,7 @@ def fit_abstention(world: World, top: int) -> None:
     answerable = sorted(
         extractive._confidence(r) for r, g, w in kept if g == 1.0 and w == 2.0
     )
-    extractive.ABSTAIN_BELOW = round(answerable[int(0.03 * len(answerable))], 3)
+    extractive.ABSTAIN_BELOW = round(answerable[int(0.022 * len(answerable))], 3)
     print("SIGNAL_WEIGHTS =", dict(zip(extractive.SIGNALS, extractive.SIGNAL_WEIGHTS, strict=True)))
     print("SIGNAL_BIAS, ABSTAIN_BELOW =", extractive.SIGNAL_BIAS, extractive.ABSTAIN_BELOW)
 
@@ -340,13 +379,18 @@ def main() -> int:
     print("reporting half", json.dumps(measure(world, options.top, fits=False)))
     share, answered = abstained(world, OFF_TOPIC, options.top)
     print("off topic, abstained", share, "answered:", answered)
+    print("off topic, fresh, abstained", *abstained(world, FRESH, options.top))
     print("hotpot, abstained", abstained(world, world.elsewhere, options.top)[0])
     print("clinc, abstained", abstained(world, world.chat, options.top)[0])
     shorts = [s for s in (shortened(world, c) for c in world.cases if not c.fits) if s]
     print("shortened answerable (reporting half), abstained", abstained(world, shorts, options.top)[0])
     other = [c for c in world.cases if not c.fits]
-    wrong = [extractive.extract(c.question, world.search(c.question, options.top, without=c.corpus)) for c in other]
-    print("own text withheld (reporting half), abstained", round(sum(x.abstained is not None for x in wrong) / len(wrong), 3))
+    for name, given in (
+        ("own text withheld", [world.search(c.question, options.top, without=c.corpus) for c in other]),
+        ("near miss (gold chunks withheld)", [world.search(c.question, options.top, hidden=c) for c in other]),
+    ):
+        found = [extractive.extract(c.question, p) for c, p in zip(other, given, strict=True)]
+        print(f"{name} (reporting half), abstained", round(sum(x.abstained is not None for x in found) / len(found), 3))
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,7 @@ from mainstay.corpus.sources import FolderSource, SourceSettings
 from mainstay.errors import Conflict, Invalid, NotFound
 from mainstay.models.embedders import Embedder, EmbedderIdentity
 from mainstay.models.prices import Price
+from mainstay.prompts.loader import Prompt
 from mainstay.prompts.loader import load as load_prompts
 from mainstay.prompts.loader import prompt_of
 from mainstay.retrieval.search import HybridSearch
@@ -61,7 +63,10 @@ class Health:
 class App:
     """One service, opened. Use as a context manager, or call ``close``."""
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, clock: Clock | None = None, embedders: Mapping[str, Embedder] | None = None
+    ) -> None:
+        """``embedders`` are ready-made ones by name: programs that open many services share theirs."""
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self.database = Database(settings.database)
@@ -80,8 +85,9 @@ class App:
             None if oidc is None else Oidc(oidc, _fetch, self.clock),
             anonymous=settings.service.identity.anonymous == "allow",
         )
-        self._embedders: dict[str, Embedder] = {}
-        self._serving: tuple[EmbedderIdentity, IndexFollower] | None = None
+        self._embedders: dict[str, Embedder] = dict(embedders or {})
+        self._releases: dict[str, str] = {}
+        self._serving: tuple[IndexFollower, Embedder] | None = None
         self._switching = threading.Lock()
         self._stopping = threading.Event()
         self._background: threading.Thread | None = None
@@ -102,7 +108,7 @@ class App:
         if "wire" in self.__dict__:
             self.wire.close()
         if self._serving is not None:
-            self._serving[1].close()
+            self._serving[0].close()
         self.database.close()
 
     def groups_of(self, principal: str) -> list[str]:
@@ -117,13 +123,12 @@ class App:
 
     @cached_property
     def searcher(self) -> HybridSearch:
-        return HybridSearch(self.documents, self.follower, self.embedder, self.settings.service.search)
+        return HybridSearch(self.documents, self.serving, self.settings.service.search)
 
     @cached_property
     def answering(self) -> Answering:
         models = self.settings.service.models
         provider = models.providers.get(models.answer)
-        prompts = load_prompts(self.settings.folder / "prompts")
         return Answering(
             gate=self.gate,
             searcher=self.searcher,
@@ -131,7 +136,7 @@ class App:
             clock=self.clock,
             agreement=self.settings.agreement,
             limits=Limits(question_chars=self.settings.service.limits.question_chars),
-            prompt=prompt_of(prompts, "answer"),
+            prompt=prompt_of(self.prompts, "answer"),
             model=None if provider is None else self._chat_model(models.answer, provider),
             max_output_tokens=1024 if provider is None else provider.max_output_tokens,
             embed=lambda texts: self.embedder().embed_passages(texts),
@@ -180,22 +185,28 @@ class App:
             self.wire,
         )
 
+    @cached_property
+    def prompts(self) -> dict[str, Prompt]:
+        """The prompts in force: read once, so that a release answers with one set of them from start to end."""
+        return load_prompts(self.settings.folder / "prompts")
+
     @property
     def release(self) -> str:
         """Names what answers: the prompts, the models, the search settings, this program's version."""
-        prompts = {
-            name: prompt.version for name, prompt in sorted(load_prompts(self.settings.folder / "prompts").items())
-        }
-        service = self.settings.service
-        parts = [
-            __version__,
-            prompts,
-            service.models.answer,
-            self._in_force().digest,
-            asdict(service.search),
-            asdict(self.settings.agreement),
-        ]
-        return "rel_" + hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        digest = self._in_force().digest
+        if digest not in self._releases:
+            service = self.settings.service
+            parts = [
+                __version__,
+                {name: prompt.version for name, prompt in sorted(self.prompts.items())},
+                service.models.answer,
+                digest,
+                asdict(service.search),
+                asdict(self.settings.agreement),
+            ]
+            text = json.dumps(parts, sort_keys=True, default=str)
+            self._releases[digest] = "rel_" + hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._releases[digest]
 
     # -- embedders -----------------------------------------------------------------------------------------------------
 
@@ -208,16 +219,20 @@ class App:
         return self._embedder_named(self.settings.service.models.embedder)
 
     def follower(self) -> IndexFollower:
-        """The search index of the embedder in force, caught up; a change of embedder made by any process takes effect here."""
-        identity = self._in_force()
+        """The search index in force."""
+        return self.serving()[0]
+
+    def serving(self) -> tuple[IndexFollower, Embedder]:
+        """The search index in force and the embedder that made it; a change of embedder by any process takes effect here."""
+        embedder = self.embedder()
         with self._switching:
-            if self._serving is None or self._serving[0] != identity:
-                fresh = IndexFollower(self.documents, identity, self.settings.data / "index")
+            if self._serving is None or self._serving[0].made_by != embedder.identity:
+                fresh = IndexFollower(self.documents, embedder.identity, self.settings.data / "index")
                 fresh.current()
                 if self._serving is not None:
-                    self._serving[1].close()
-                self._serving = (identity, fresh)
-            return self._serving[1]
+                    self._serving[0].close()
+                self._serving = (fresh, embedder)
+            return self._serving
 
     def _in_force(self) -> EmbedderIdentity:
         held = self.documents.fact(IN_FORCE)

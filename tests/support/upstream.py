@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import ssl
 import threading
 import time
 from collections import deque
@@ -131,7 +132,9 @@ class _Server(ThreadingHTTPServer):
 class Upstream:
     """The server. Behaviours are used up in order; then `always`, and without one, a good answer."""
 
-    def __init__(self, *behaviours: Behaviour, always: Behaviour | None = None) -> None:
+    def __init__(
+        self, *behaviours: Behaviour, always: Behaviour | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.calls: list[Seen] = []
         self.stopping = threading.Event()
         self._script = deque(behaviours)
@@ -139,11 +142,15 @@ class Upstream:
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"upstream": self})
         self._server = _Server(("127.0.0.1", 0), handler)
+        self._scheme = "http"
+        if tls is not None:
+            self._scheme = "https"
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def script(self, *behaviours: Behaviour) -> None:
         with self._lock:

@@ -139,6 +139,8 @@ def _plain(text: str, where: str) -> str:
     if len(text) > 4 * MAX_NAME:
         raise TooLarge("a principal's name is too long", where=where, fix=f"use at most {MAX_NAME} characters")
     plain = unicodedata.normalize("NFC", " ".join(part for part in text.split(" ") if part))
+    if plain.isascii() and plain.isprintable():
+        return plain
     for character in plain:
         if unicodedata.category(character) in _UNSEEN and character != " ":
             raise Invalid(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -32,6 +33,7 @@ class Standing:
     active: bool
     admin: bool
     principals: frozenset[str]
+    account: Account | None = None
 
 
 NOBODY = Standing(active=False, admin=False, principals=frozenset())
@@ -48,7 +50,7 @@ def standing(directory: Directory, principal: str, groups: Collection[str] = ())
     asserted = {parse_named("group", group, "actor.groups") for group in groups}
     closure = directory.closure({principal, *asserted}) | {PUBLIC}
     admin = ADMINISTRATORS in closure or (account is not None and account.admin)
-    return Standing(active=True, admin=admin, principals=closure)
+    return Standing(active=True, admin=admin, principals=closure, account=account)
 
 
 def principals_of(directory: Directory, principal: str, extra_groups: Collection[str] = ()) -> frozenset[str]:
@@ -69,7 +71,10 @@ class People:
         self._directory = directory
         self._clock = clock
         self._hasher = hasher or PasswordHasher()
-        self._nobodys_hash = self._hasher.hash("nobody's password")
+
+    @cached_property
+    def _nobodys_hash(self) -> str:
+        return self._hasher.hash("nobody's password")
 
     def add_user(
         self, name: str, *, display: str = "", email: str = "", admin: bool = False, password: str | None = None
@@ -121,12 +126,13 @@ class People:
 
     def check_password(self, name: str, password: str) -> Account | None:
         """The active account whose password this is. Whatever is wrong takes the same work and reads the same: None."""
+        nobodys = self._nobodys_hash  # made at the first try of all, whoever tries
         try:
             account = self._directory.account(parse_named("user", name, "user"))
         except Invalid:
             account = None
         known = self._directory.password_hash(account.principal) if account else ""
-        right = self._verify(known or self._nobodys_hash, password)
+        right = self._verify(known or nobodys, password)
         if account is None or not known or not right or account.state is not State.ACTIVE:
             return None
         if self._hasher.check_needs_rehash(known):

@@ -82,14 +82,13 @@ class Identity:
         """
         principal = parse_principal(principal, "actor")
         found = standing(self._directory, principal, [group for group in groups or () if group != UNKNOWN_GROUPS])
-        account = self._directory.account(principal)
-        if not found.active or (account is None and groups is None):
+        if not found.active or (found.account is None and groups is None):
             raise Unauthenticated(
                 f"{principal} is not known here, or may not act", fix="sign in again, or ask an administrator"
             )
         return Actor(
             principal=principal,
-            display=_display(account, principal),
+            display=_display(found.account, principal),
             groups=self._unasserted(principal) if groups is None else groups,
             scopes=frozenset(map(str, ADMINISTRATOR if found.admin else READER)),
             admin=found.admin,
@@ -98,15 +97,14 @@ class Identity:
     def _by_key(self, text: str, on_behalf_of: str | None) -> Actor:
         key = self._keyring.check(text)
         owner = standing(self._directory, key.principal)
-        account = self._directory.account(key.principal)
-        if not owner.active or account is None:
+        if not owner.active or owner.account is None:
             raise Unauthenticated("the API key is not valid", fix="use a key in force: `mainstay keys create`")
         if on_behalf_of is not None:
             return self._on_behalf(key.principal, key.key_id, key.scopes, on_behalf_of)
         admin = owner.admin and Permission.ADMIN in key.scopes
         return Actor(
             principal=key.principal,
-            display=_display(account, key.principal),
+            display=_display(owner.account, key.principal),
             groups=self._unasserted(key.principal),
             scopes=key.scopes if admin else key.scopes - {Permission.ADMIN},
             admin=admin,
@@ -121,8 +119,7 @@ class Identity:
             )
         user = parse_named("user", _plain_header(name, "X-Mainstay-User"), "X-Mainstay-User")
         found = standing(self._directory, user)
-        account = self._directory.account(user)
-        if not found.active or account is None:
+        if not found.active or found.account is None:
             raise Unauthenticated(
                 "this user is not known here, or may not act",
                 where="X-Mainstay-User",
@@ -131,7 +128,7 @@ class Identity:
         admin = found.admin and Permission.ADMIN in scopes
         return Actor(
             principal=user,
-            display=_display(account, user),
+            display=_display(found.account, user),
             groups=self._unasserted(user),
             scopes=scopes - {Permission.ON_BEHALF_OF} - (set() if admin else {Permission.ADMIN}),
             admin=admin,

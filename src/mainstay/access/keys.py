@@ -153,7 +153,7 @@ class Keyring:
         if principal.startswith("service:") and self._directory.account(principal) is None:
             self._directory.add_account(Account(principal=principal, created=now))
         owner = standing(self._directory, principal)
-        if not owner.active or self._directory.account(principal) is None:
+        if not owner.active or owner.account is None:
             raise NotFound(f"{principal} is not known here, or may not act", where="principal", fix="add it first")
         if Permission.ADMIN in permissions and not owner.admin:
             raise Invalid(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mainstay.access.acl import Acl, Decision, decide
-from mainstay.access.directory import NOBODY, UNKNOWN_GROUPS, Standing, standing
+from mainstay.access.directory import ANONYMOUS, NOBODY, UNKNOWN_GROUPS, Standing, standing
 from mainstay.access.ports import AclClasses, Directory, Stamps
 from mainstay.types import ADMINISTRATORS, Actor, Scope
 
@@ -133,7 +133,7 @@ class Gate:
         resolved = standing(self._directory, actor.principal, groups)
         if resolved.active and actor.via is not None and not standing(self._directory, actor.via).active:
             return NOBODY, False
-        admin = resolved.admin or (actor.admin and self._directory.account(actor.principal) is None)
+        admin = resolved.admin or (actor.admin and resolved.account is None and actor.principal != ANONYMOUS)
         return resolved, resolved.active and admin and may_see_all
 
     def _visible(self, principals: frozenset[str], sees_all: bool, groups_unknown: bool) -> Scope:

@@ -103,3 +103,9 @@ def main(args: list[str] | None = None) -> None:
             raise
         click.echo(f"mainstay: {error.filename or 'system'}: {error.strerror or error}", err=True)
         sys.exit(2)
+    except Exception as error:
+        if debug:
+            raise
+        said = " ".join(str(error).split())[:300]
+        click.echo(f"mainstay: unexpected {type(error).__name__}: {said}; repeat it with --debug and report it", err=True)
+        sys.exit(3)

@@ -44,6 +44,8 @@ def actor(app: App, user: str | None) -> Actor:
     if user is None:
         return OPERATOR
     try:
+        if user.startswith("group:"):
+            raise Unauthenticated("a group does not ask")
         return app.identity.actor_for(user if ":" in user else f"user:{user}")
     except Unauthenticated:
         raise NotFound(f"no user {user!r} who may act", where="--as", fix="see: mainstay users list") from None

@@ -198,7 +198,7 @@ def _lines(text: str, block: Block) -> Iterator[tuple[int, int]]:
     position = block.start
     for line in text[block.start : block.end].split("\n"):
         if line.strip():
-            yield position, position + len(line)
+            yield position + len(line) - len(line.lstrip()), position + len(line.rstrip())
         position += len(line) + 1
 
 

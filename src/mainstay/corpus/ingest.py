@@ -17,7 +17,7 @@ from datetime import date, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from mainstay.access.acl import Acl, parse_acl
+from mainstay.access.acl import PRIVATE, Acl, parse_acl
 from mainstay.corpus.chunking import Chunk, chunk, chunk_id
 from mainstay.corpus.parsing.document import Parsed, Quarantined
 from mainstay.corpus.parsing.sandbox import Sandbox
@@ -118,11 +118,15 @@ def push(
     name: str,
     title: str,
     uri: str,
-    access: Acl,
+    access: Acl | None,
     metadata: Mapping[str, MetaValue],
     modified: datetime | None,
 ) -> Prepared:
-    """Keep one pushed document under its caller's id, replacing what that id held. Errors: Quarantined with the reason."""
+    """Keep one pushed document under its caller's id, replacing what that id held. Errors: Quarantined with the reason.
+
+    The ``access`` its sender states stands above what the content says of itself; None leaves it to the content, else private.
+    """
+    inherited = PRIVATE if access is None else access
     item = Item(
         path=external_id,
         file=_NO_FILE,
@@ -130,11 +134,12 @@ def push(
         size=len(content),
         digest=hashlib.sha256(content).hexdigest(),
         modified=modified,
-        inherited=AccessRule(origin=origin_of(access), acl=access),
-        chain=(access,),
+        inherited=AccessRule(origin=origin_of(inherited), acl=inherited),
+        chain=(inherited,),
         content=content,
         title=title,
         metadata=metadata,
+        own_access=access,
     )
     held = documents.known(API_SOURCE).get(external_id)
     ids = _Ids(documents, API_SOURCE, {external_id: held} if held else {}, None)
@@ -148,43 +153,39 @@ _NO_FILE: Any = None
 
 def _plan(listing: Listing, known: Mapping[str, Known]) -> _Plan:
     listed = {item.path: item for item in listing.items}
-    unread = tuple(listing.unread)
-    gone = [
-        held
-        for path, held in sorted(known.items())
-        if path not in listed and not any(path == name or path.startswith((name, name + "#")) for name in unread)
-    ]
+    gone = [held for path, held in sorted(known.items()) if path not in listed and not _under(path, listing.unread)]
     new = [item for item in listing.items if item.path not in known]
-    moved: list[tuple[Known, Item]] = []
-    by_digest: dict[str, list[Known]] = {}
-    for held in reversed(gone):
-        if held.recipe == RECIPE:
-            by_digest.setdefault(held.raw_digest, []).append(held)
-    fresh = []
-    for item in new:
-        same = by_digest.get(item.digest)
-        if same:
-            moved.append((same.pop(), item))
-        else:
-            fresh.append(item)
-    moved_ids = {held.doc_id for held, _ in moved}
     kept: list[tuple[Known, Item]] = []
     changed: list[tuple[Known, Item]] = []
-    for path, item in listed.items():
-        held_or_none = known.get(path)
-        if held_or_none is None:
-            continue
-        if held_or_none.raw_digest == item.digest and held_or_none.recipe == RECIPE:
-            kept.append((held_or_none, item))
-        else:
-            changed.append((held_or_none, item))
+    for path, held in sorted(known.items()):
+        item = listed.get(path)
+        if item is not None:
+            same = held.raw_digest == item.digest and held.recipe == RECIPE
+            (kept if same else changed).append((held, item))
+    moved = _moved(new, [*gone, *(held for held, _ in changed)])
+    gone_on = {held.doc_id for held, _ in moved}
+    arrived = {item.path for _, item in moved}
+    fresh = [item for item in new if item.path not in arrived]
     return _Plan(
         read=tuple(sorted([*fresh, *(item for _, item in changed)], key=lambda item: item.path)),
         moved=tuple(moved),
-        gone=tuple(held for held in gone if held.doc_id not in moved_ids),
+        gone=tuple(held for held in gone if held.doc_id not in gone_on),
         kept=tuple(kept),
-        changed=tuple(changed),
+        changed=tuple((held, item) for held, item in changed if held.doc_id not in gone_on),
     )
+
+
+def _moved(new: Sequence[Item], left: Sequence[Known]) -> list[tuple[Known, Item]]:
+    """New paths that hold what stood at a path that is gone, or that holds something else now: the document moved."""
+    by_digest: dict[str, list[Known]] = {}
+    for held in reversed(left):
+        if held.recipe == RECIPE:
+            by_digest.setdefault(held.raw_digest, []).append(held)
+    return [(by_digest[item.digest].pop(), item) for item in new if by_digest.get(item.digest)]
+
+
+def _under(path: str, unread: Sequence[str]) -> bool:
+    return any(path == name or path.startswith(name if name.endswith("/") else f"{name}#") for name in unread)
 
 
 def _apply_access(plan: _Plan, source: str, documents: Documents, clock: Clock, report: Report) -> None:

@@ -61,6 +61,8 @@ class ChatRequest:
             raise Invalid("a request without messages", where="chat request")
         if self.max_output_tokens < 1:
             raise Invalid("max_output_tokens must be at least 1", where="chat request")
+        if self.temperature is not None and not 0 <= self.temperature <= 2:
+            raise Invalid("temperature must lie between 0 and 2", where="chat request")
 
     @property
     def input_token_bound(self) -> int:

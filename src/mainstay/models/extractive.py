@@ -66,34 +66,38 @@ ENOUGH_CHARS = 600
 # Weights of the features of a sentence, in the order of ``_row``. Fitted by ``scripts/fit_extractive.py``: conditional
 # logit (within each question, the sentences that overlap a gold span against the others) on the fitting half of
 # chunking_evaluation (first byte of the question's SHA-256 even), BM25 top 6 chunks. No bias: only order matters.
-FEATURES = (
-    "coverage",  # weighted share of the question's words in the sentence
-    "bm25",
-    "pairs",  # of the question's neighbouring words, those that are neighbours here too
-    "rank",
-    "relevance",
-    "kind",  # holds the kind of thing asked for
-    "kind_missed",
-    "heading",  # words of the question in the headings
-    "short",
-    "long",
-    "row",
-    "title",
-    "asks",
-    "opens",  # begins with a pronoun
-    "passage",  # coverage by the whole passage
-    "soft",  # words that only share their beginning
-    "density",
-    "rarest",
-    "plain",  # coverage without the question's names
-    "early",
-    "found",
-    "size",
-    "window",  # coverage together with both neighbours
-)
-WEIGHTS: tuple[float, ...] = tuple(0.0 for _ in FEATURES)
-DENSE_WEIGHT = 5.0
+_WEIGHTS = {
+    "coverage": 3.055,  # weighted share of the question's words in the sentence
+    "bm25": 1.865,
+    "pairs": 1.063,  # of the question's neighbouring words, those that are neighbours here too
+    "rank": 0.339,
+    "relevance": 2.871,
+    "kind": 1.12,  # holds the kind of thing asked for
+    "kind_missed": -0.922,
+    "heading": 1.0,  # words of the question in title and headings; by hand, the fitting texts have none
+    "short": -0.958,
+    "long": -0.343,
+    "row": 2.998,
+    "title": -1.299,
+    "asks": -2.858,
+    "opens": 0.563,  # begins with a pronoun
+    "passage": 1.513,  # coverage by the whole passage
+    "soft": 3.391,  # words that only share their beginning
+    "density": 0.757,
+    "rarest": 1.933,
+    "plain": 1.139,  # coverage without the question's names
+    "early": 0.409,
+    "found": 0.135,
+    "size": 0.215,
+    "window": 1.086,  # coverage together with both neighbours
+}
+FEATURES = tuple(_WEIGHTS)
+WEIGHTS: tuple[float, ...] = tuple(_WEIGHTS.values())
+DENSE_WEIGHT = 10.0
 """Of the cosine between question and sentence, when there is an embedder."""
+
+EMBEDDED = 16
+"""So many sentences, the best by words, are embedded."""
 
 ORDERS_COST = 3.0
 """Taken off a sentence that talks to a machine ("ignore previous instructions"): set by hand, nothing to fit on."""
@@ -101,24 +105,26 @@ ORDERS_COST = 3.0
 REDUNDANT = 0.5
 """Taken off the second and third choice for full overlap with one chosen before."""
 
-SCALE, SHIFT = 1.0, -4.0
+SCALE, SHIFT = 0.466, -6.14
 """From a sentence's score to the chance that it is one of those looked for."""
 
 # The abstention rule: see ``_confidence``; fitted by the same script against questions about other things.
-SIGNALS = (
-    "covered",  # weighted share of the question's words anywhere in the passages
-    "covered_best",  # by the best single passage
-    "covered_quotes",
-    "covered_sentence",  # by the best single sentence
-    "matches",  # how many words the best passage holds, up to five
-    "together",  # how many the best sentence holds, up to four
-    "rarest_missing",  # share of the heaviest word that is nowhere
-    "top",
-    "names_missing",
-)
-SIGNAL_WEIGHTS: tuple[float, ...] = tuple(0.0 for _ in SIGNALS)
-SIGNAL_BIAS = -4.0
-ABSTAIN_BELOW = 0.5
+_SIGNALS = {
+    "covered": 2.532,  # weighted share of the question's words anywhere in the passages
+    "covered_best": 2.824,  # by the best single passage
+    "covered_quotes": 0.033,
+    "covered_sentence": 1.588,  # by the best single sentence
+    "matches": 5.512,  # how many words the best passage holds, up to five
+    "together": 5.136,  # how many the best sentence holds, up to four
+    "rarest_missing": 2.982,  # share of the heaviest word that is nowhere
+    "whole": 3.044,  # the best sentence holds every word
+    "top": 1.951,
+    "names_missing": 1.239,
+}
+SIGNALS = tuple(_SIGNALS)
+SIGNAL_WEIGHTS: tuple[float, ...] = tuple(_SIGNALS.values())
+SIGNAL_BIAS = -11.5
+ABSTAIN_BELOW = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +161,7 @@ class _Candidate:
     text: str
     stems: tuple[str, ...]
     score: float = 0.0
+    by_words: float = 0.0  # the score before the embedder had its say: what chance and confidence are counted from
     found: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -183,7 +190,7 @@ def extract(
         return Extraction(abstained="no passage holds a sentence")
     weights = _term_weights(asked, candidates)
     _score(asked, candidates, passages, weights, question, embed)
-    chosen = _choose(candidates, passages, weights, max_sentences)
+    chosen = _choose(candidates, weights, max_sentences)
     confidence = _confidence(_signals(asked, candidates, chosen, passages, weights))
     if not chosen or confidence < ABSTAIN_BELOW:
         return Extraction(confidence=confidence, abstained="the passages do not speak of what was asked")
@@ -315,17 +322,19 @@ def _score(
     embed: Embed | None,
 ) -> None:
     """Give every candidate its score and the question words it holds."""
-    dense = _dense(question, candidates, embed)
-    for candidate, row, cosine in zip(candidates, _features(asked, candidates, passages, weights), dense, strict=True):
+    for candidate, row in zip(candidates, _features(asked, candidates, passages, weights), strict=True):
         orders = ORDERS_COST if _ORDERS.search(candidate.text) else 0.0
-        candidate.score = float(np.dot(WEIGHTS, row)) + DENSE_WEIGHT * cosine - orders
+        candidate.score = candidate.by_words = float(np.dot(WEIGHTS, row)) - orders
+    if embed is not None:
+        _add_dense(question, candidates, embed)
 
 
-def _dense(question: str, candidates: Sequence[_Candidate], embed: Embed | None) -> list[float]:
-    if embed is None:
-        return [0.0] * len(candidates)
-    vectors = embed([question, *(c.text for c in candidates)])
-    return [float(x) for x in vectors[1:] @ vectors[0]]
+def _add_dense(question: str, candidates: Sequence[_Candidate], embed: Embed) -> None:
+    """Let the vectors speak too, for the best by words only: embedding every sentence would cost most of a second."""
+    best = sorted(candidates, key=lambda c: (-c.score, c.passage, c.position))[:EMBEDDED]
+    vectors = embed([question, *(c.text for c in best)])
+    for candidate, cosine in zip(best, vectors[1:] @ vectors[0], strict=True):
+        candidate.score += DENSE_WEIGHT * float(cosine)
 
 
 _ORDERS = re.compile(
@@ -444,7 +453,7 @@ class _Quote:
 
 
 def _choose(
-    candidates: Sequence[_Candidate], passages: Sequence[Passage], weights: Mapping[str, float], limit: int
+    candidates: Sequence[_Candidate], weights: Mapping[str, float], limit: int
 ) -> list[_Quote]:
     """The best sentences, each with the neighbour it leans on or that is short; passages in the order of choice."""
     at = {(c.passage, c.position): c for c in candidates}
@@ -455,7 +464,7 @@ def _choose(
         best = max(pool, key=lambda c: (_gain(c, chosen), -c.passage, -c.position))
         used = {(x.passage, x.position) for x in chosen}
         length = sum(q.end - q.start for q in quotes)
-        run = _grown(best, at, used, passages, room=length < ENOUGH_CHARS)
+        run = _grown(best, at, used, room=length < ENOUGH_CHARS)
         chosen += run
         quotes.append(
             _Quote(
@@ -465,7 +474,7 @@ def _choose(
                 run[-1].end,
                 best.score,
                 frozenset().union(*(c.found for c in run)),
-                _logistic(SCALE * best.score + SHIFT),
+                _logistic(SCALE * best.by_words + SHIFT),
             )
         )
         pool = [c for c in pool if not any(c is x or _repeats(c, x) for x in chosen)]
@@ -481,7 +490,6 @@ def _grown(
     best: _Candidate,
     at: Mapping[tuple[int, int], _Candidate],
     used: set[tuple[int, int]],
-    passages: Sequence[Passage],
     *,
     room: bool,
 ) -> list[_Candidate]:
@@ -502,13 +510,9 @@ def _grown(
     if _first_word(best.text) in _DEICTIC and (before := neighbour(-1)) is not None and not _is_title(before.text):
         run.insert(0, before)
     after = neighbour(1)
-    if after is not None and not _new_paragraph(passages[best.passage].text[best.end : after.start]):
+    if after is not None and not (_is_title(after.text) or _is_title(best.text) or _ORDERS.search(after.text)):
         run.append(after)
     return run
-
-
-def _new_paragraph(gap: str) -> bool:
-    return gap.count("\n") > 1
 
 
 def _overlap(a: _Candidate, b: _Candidate) -> float:
@@ -548,6 +552,7 @@ def _signals(
         min(5, max(len(f) for f in by_passage.values())) / 5,
         min(4, max(len(c.found) for c in candidates)) / 4,
         max((w for t, w in weights.items() if t not in everywhere), default=0.0) / total,
+        float(any(len(c.found) == len(asked.stems) for c in candidates)),
         max((q.chance for q in quotes), default=0.0),
         missing,
     ]

@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mainstay.corpus.following import IndexFollower
 from mainstay.corpus.index import SearchIndex
 from mainstay.corpus.ports import Documents
@@ -24,6 +27,7 @@ from mainstay.types import Filter, MetaValue, Passage, Question, Scope
 MAX_VALUES_PER_KEY = 2000
 SAME_TEXT_JACCARD = 0.8
 SHINGLE_WORDS = 5
+POORER = 0.6  # of the best word score without the filter: below that the filter was a misreading
 # Keys that describe how a document came in, not what it is about: never found in a question.
 NOT_IN_QUESTIONS = frozenset({"source", "author", "creator", "producer", "version", "title", "subject", "description"})
 
@@ -70,17 +74,18 @@ class HybridSearch:
     def __init__(
         self,
         documents: Documents,
-        follower: Callable[[], IndexFollower],
-        embedder: Callable[[], Embedder],
+        serving: Callable[[], tuple[IndexFollower, Embedder]],
         settings: SearchSettings,
     ) -> None:
-        self._documents, self._follower, self._embedder, self._settings = documents, follower, embedder, settings
+        """``serving`` gives the index in force and the embedder that made its vectors, as one pair: never mixed."""
+        self._documents, self._serving, self._settings = documents, serving, settings
 
     def search(self, question: Question, *, scope: Scope) -> Found:
         """Passages for the question inside the scope, at most ``question.top_k``."""
-        follower = self._follower()
+        follower, embedder = self._serving()
         index = follower.current()
-        found = self._search(index, question, question.filters, scope)
+        asked = _Asked(index=index, question=question, vector=_vector(embedder, question.text), scope=scope)
+        found = self._search(asked, question.filters)
         if not self._settings.filters_from_question or not found.passages:
             return found
         stated, missing = self._filters_in(question, index, scope, found)
@@ -89,7 +94,7 @@ class HybridSearch:
                 passage.metadata["year"] for passage in found.passages if isinstance(passage.metadata.get("year"), int)
             }
             return replace(found, missing_year=missing, known_years=tuple(sorted(int(str(year)) for year in years)))
-        return self._with_stated(index, question, stated, scope, found)
+        return self._with_stated(asked, stated, found)
 
     def _filters_in(
         self, question: Question, index: SearchIndex, scope: Scope, found: Found
@@ -105,33 +110,26 @@ class HybridSearch:
         by_year, missing = (None, None) if "year" in given else year_filter(question.text, found.passages)
         return ([by_year, *stated] if by_year else stated), missing
 
-    def _with_stated(
-        self, index: SearchIndex, question: Question, stated: list[Filter], scope: Scope, unfiltered: Found
-    ) -> Found:
+    def _with_stated(self, asked: _Asked, stated: list[Filter], unfiltered: Found) -> Found:
         """Search under the stated filters; where that is empty or clearly poorer in words, drop the last stated first."""
         dropped: list[Filter] = []
         best = max((passage.lexical for passage in unfiltered.passages), default=0.0)
         while stated:
-            found = self._search(index, question, (*question.filters, *stated), scope)
-            if found.passages and max(passage.lexical for passage in found.passages) >= 0.6 * best:
+            found = self._search(asked, (*asked.question.filters, *stated))
+            if found.passages and max(passage.lexical for passage in found.passages) >= POORER * best:
                 return replace(found, dropped=tuple(dropped))
             dropped.append(stated.pop())
         return replace(unfiltered, dropped=tuple(dropped))
 
-    def _search(self, index: SearchIndex, question: Question, filters: tuple[Filter, ...], scope: Scope) -> Found:
+    def _search(self, asked: _Asked, filters: tuple[Filter, ...]) -> Found:
+        index, question, scope, vector = asked.index, asked.question, asked.scope, asked.vector
         permitted = index.permitted(scope, filters)
         words = index.lexical(question.text, permitted, self._settings.candidates)
-        meaning_down = False
-        try:
-            vector = self._embedder().embed_query(question.text)
-        except (Unavailable, ModelFailure):
-            vector, meaning_down = None, True
         if vector is None or not vector.any():
-            fused = fusion.convex(index.no_hits(), words, weight=0.0)
-            by_meaning = 0
+            meaning = index.no_hits()
+            fused = fusion.convex(meaning, words, weight=0.0)
         else:
             meaning = index.dense(vector, permitted, self._settings.candidates)
-            by_meaning = len(meaning.seqs)
             fused = fusion.convex(
                 meaning,
                 words,
@@ -152,11 +150,29 @@ class HybridSearch:
             readable=permitted.count,
             waiting=permitted.without_vector,
             by_words=len(words.seqs),
-            by_meaning=by_meaning,
+            by_meaning=len(meaning.seqs),
             cut_off=permitted.cut_off,
             stale=len(seqs) - len(truth),
-            meaning_down=meaning_down,
+            meaning_down=vector is None,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """One question with what answers it: an index and the question's vector from the embedder that made the index's."""
+
+    index: SearchIndex
+    question: Question
+    vector: NDArray[np.float32] | None
+    scope: Scope
+
+
+def _vector(embedder: Embedder, text: str) -> NDArray[np.float32] | None:
+    """The question's vector, or None when the embedder does not answer: then words alone must do."""
+    try:
+        return embedder.embed_query(text)
+    except (Unavailable, ModelFailure):
+        return None
 
 
 def varied(ranked: Sequence[Passage], k: int, per_document: int) -> list[Passage]:

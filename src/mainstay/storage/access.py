@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, insert, or_, select, true, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, or_, select, true, update
 
 from mainstay.access.acl import Acl, canonical
 from mainstay.access.ports import Account, Key, Membership, Stamps, State
@@ -127,13 +127,7 @@ class AccessStore:
         reached, ordered = set(starts), sorted(starts)
         with self._database.read() as connection:
             for at in range(0, len(ordered), _STARTS_AT_ONCE):
-                held = select(membership.c.principal.label("name")).where(
-                    membership.c.member.in_(ordered[at : at + _STARTS_AT_ONCE])
-                )
-                groups = held.cte("groups", recursive=True)
-                # UNION drops what was reached before, so that a cycle of groups ends.
-                groups = groups.union(select(membership.c.principal).join(groups, membership.c.member == groups.c.name))
-                reached.update(connection.scalars(select(groups.c.name)))
+                reached.update(connection.scalars(_CLOSURE, {"starts": ordered[at : at + _STARTS_AT_ONCE]}))
         return frozenset(reached)
 
     # -- Keys ----------------------------------------------------------------------------------------------------------
@@ -233,6 +227,17 @@ def prune(connection: Connection, at: datetime) -> int:
     return connection.execute(delete(acl_class).where(unused)).rowcount
 
 
+def _closure() -> Any:
+    """The groups that hold any of ``starts``. UNION drops what was reached before, so that a cycle of groups ends."""
+    direct = select(membership.c.principal.label("name")).where(
+        membership.c.member.in_(bindparam("starts", expanding=True))
+    )
+    groups = direct.cte("groups", recursive=True)
+    groups = groups.union(select(membership.c.principal).join(groups, membership.c.member == groups.c.name))
+    return select(groups.c.name)
+
+
+_CLOSURE = _closure()
 _ACCOUNTS = select(
     principal.c.name,
     principal.c.display,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from mainstay.errors import Invalid, Unavailable
 from mainstay.storage import migrations
@@ -35,9 +35,9 @@ class Database:
         try:
             with self.write() as connection:
                 self.revision = migrations.migrate(connection, where=str(path))
-        except DatabaseError as error:
+        except BaseException:
             self._engine.dispose()
-            raise Invalid(f"not a usable database ({error.orig})", where=str(path), fix="restore a backup") from None
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -74,6 +74,10 @@ def _translated(path: Path) -> Iterator[None]:
         reason = str(error.orig)
         fix = "free disk space" if "full" in reason else "try again, or look who holds it open"
         raise Unavailable(f"the database does not answer ({reason})", where=str(path), fix=fix) from None
+    except IntegrityError:
+        raise
+    except DatabaseError as error:
+        raise Invalid(f"not a usable database ({error.orig})", where=str(path), fix="restore a backup") from None
 
 
 def _sqlite_engine(path: Path) -> Engine:

@@ -113,7 +113,7 @@ class SqlDocuments:
             "class_id": class_for(connection, prepared.rule.origin, prepared.rule.acl, at),
             "own_access": ""
             if prepared.own_access is None
-            else dumps([prepared.own_access.allow, prepared.own_access.deny]),
+            else _dump_acl(prepared.own_access),
             "metadata": dump_metadata(prepared.metadata),
             "language": prepared.language,
             "modified": micros(prepared.modified),
@@ -219,7 +219,7 @@ class SqlDocuments:
                     .where(document.c.number == number)
                     .values(
                         class_id=class_for(connection, rule.origin, rule.acl, at),
-                        own_access=dumps([rule.acl.allow, rule.acl.deny]),
+                        own_access=_dump_acl(rule.acl),
                         updated=micros(at),
                     )
                 )
@@ -506,8 +506,12 @@ def _acl(row: Row[Any]) -> Acl:
 def _own_access(text: str) -> Acl | None:
     if not text:
         return None
-    allow, deny = json.loads(text)
-    return Acl(tuple(allow), tuple(deny))
+    allow, deny, inherits = json.loads(text)
+    return Acl(tuple(allow), tuple(deny), inherits)
+
+
+def _dump_acl(acl: Acl) -> str:
+    return dumps([acl.allow, acl.deny, acl.inherits])
 
 
 def _records() -> Any:

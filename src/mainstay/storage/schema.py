@@ -59,6 +59,7 @@ acl_class = Table(
     Column("allow", Text, nullable=False),
     Column("deny", Text, nullable=False),
     Column("updated", BigInteger, nullable=False),
+    Index("acl_class_by_updated", "updated"),
 )
 
 # -- documents ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mainstay.text.words import Dated, Quantity, content, dates, names, negations, quantities
+from mainstay.text.words import Dated, Quantity, content, dates, names, negations, opener, quantities
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class _Reading:
 def _read(text: str) -> _Reading:
     return _Reading(
         stems=frozenset(s for s in content(text) if s.isalpha()),
-        names=frozenset(part for name in names(text) for part in name.parts),
+        names=frozenset(part for name in names(text) for part in name.parts) | ({opener(text)} - {""}),
         quantities=tuple(q for q in quantities(text) if q.sure),
         dates=tuple(dates(text)),
         negated=bool(negations(text)),

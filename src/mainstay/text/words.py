@@ -39,7 +39,7 @@ STOPWORDS = word_set(
     mine who whom whose which what when where why how is are was were be been being am do does did done doing have has
     had having will would shall should can could may might must ought of in on at by for from to with within into onto
     about against between through during before after above below up down out off over under again further then once
-    here there all any both each few more most other some such only own same so than too very and or but if as until
+    here there all any both each few more most many much other some such only own same so than too very and or but if as until
     while because also just not no nor never without there's it's that's what's let yes please according per via
     however therefore thus hence moreover although though whether either neither since upon among amongst across
     der die das den dem des ein eine einer eines einem einen und oder aber nicht kein keine ist sind war waren wird
@@ -141,7 +141,9 @@ def _english(word: str) -> str:
             break
     if word.endswith("e") and len(word) > 4:
         word = word[:-1]
-    if word.endswith("y") and len(word) > 3:
+    if word.endswith("ry") and len(word) > 5:  # expiry, delivery: as the verb
+        word = word[:-1]
+    elif word.endswith("y") and len(word) > 3:
         word = word[:-1] + "i"
     return word
 
@@ -424,6 +426,7 @@ class Negation:
 
     cue: str
     scope: frozenset[str]
+    denied: frozenset[str]  # of the scope, what follows (or, when nothing does, what precedes)
     start: int
 
 
@@ -456,15 +459,16 @@ def negations(text: str, language: str = "en") -> list[Negation]:
             continue
         if _NOT_NEGATING.match(text, word.start):
             continue
-        scope = _near(text, all_words, i, 1, 4, language) + _near(text, all_words, i, -1, 2, language)
-        found.append(Negation(word.folded, frozenset(scope), word.start))
+        after = _near(text, all_words, i, 1, 4, language)
+        before = _near(text, all_words, i, -1, 2, language)
+        found.append(Negation(word.folded, frozenset(after + before), frozenset(after or before), word.start))
     return found
 
 
 def _near(text: str, all_words: list[Word], i: int, step: int, limit: int, language: str) -> list[str]:
     scope: list[str] = []
     at, last = i, all_words[i]
-    while len(scope) < limit and 0 <= at + step < len(all_words):
+    while len(scope) < limit and 0 <= at + step < len(all_words) and abs(at - i) < 12:
         at += step
         word = all_words[at]
         gap = text[last.end : word.end] if step > 0 else text[word.start : last.start]
@@ -484,6 +488,14 @@ _TITLES = word_set(
 )
 
 
+def opener(text: str) -> str:
+    """The first word, folded, when it may be a name: capitalised, no function word, no plural. Only a hint."""
+    first = next(iter(_words(text)), None)
+    if first is None or not first.text[0].isupper() or first.folded in STOPWORDS or first.text.lower() in _MONTHS:
+        return ""
+    return "" if first.folded.endswith("s") or first.folded in _TITLES else first.folded
+
+
 @dataclass(frozen=True, slots=True)
 class Name:
     """A run of capitalised words, an acronym or a code."""
@@ -501,7 +513,7 @@ def names(text: str) -> list[Name]:
     if not all_words:
         return codes
     capital = [w.text[0].isupper() for w in all_words]
-    crowded = sum(capital) > 0.4 * len(all_words) or (len(all_words) >= 6 and _german_like(all_words, capital))
+    crowded = len(all_words) >= 5 and (2 * sum(capital[1:]) > len(all_words) or _german_like(all_words, capital))
     runs: list[list[int]] = []
     for i, word in enumerate(all_words):
         if not capital[i] or any(c.start <= word.start < c.end for c in codes):

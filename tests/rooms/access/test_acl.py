@@ -166,10 +166,13 @@ def test_a_canonical_name_stays_as_it_is(name: str) -> None:
     assert parse_principal(principal.upper(), "here") == parse_principal(principal.upper().lower(), "here")
 
 
+SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | NAMES
+KEYS = st.sampled_from(["allow", "deny", "group", "alow"]) | st.text(max_size=4)
+
+
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text() | NAMES,
-        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["allow", "deny", "group"]), inner),
+        SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6
     )
 )
 def test_whatever_stands_there_is_a_rule_or_invalid(value: object) -> None:

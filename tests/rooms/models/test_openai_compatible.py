@@ -2,15 +2,24 @@ from __future__ import annotations
 
 import itertools
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import upstream as up
@@ -261,7 +270,7 @@ def test_many_threads_share_one_model(wire: Wire) -> None:
 # Failures: each class, one kind
 
 
-LIMITS: dict[FailureKind, dict[str, float]] = {
+LIMITS: dict[FailureKind, dict[str, Any]] = {
     FailureKind.SILENT: {"first_token_s": 0.3},
     FailureKind.SLOW_FIRST_TOKEN: {"first_token_s": 1.0},
     FailureKind.STALLED: {"idle_s": 0.4},
@@ -470,6 +479,42 @@ def test_tls_with_a_server_that_speaks_none(wire: Wire) -> None:
     assert caught.value.kind is FailureKind.NETWORK
 
 
+def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A server context for 127.0.0.1, and the file with its certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "upstream")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 7, now - timedelta(days=1), now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    own, public = folder / "own.pem", folder / "public.pem"
+    public.write_bytes(made.public_bytes(Encoding.PEM))
+    own.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + public.read_bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own)
+    return context, public
+
+
+def test_tls_with_the_operators_certificate_and_not_without(tmp_path: Path, wire: Wire) -> None:
+    context, public = certificate(tmp_path)
+    with Upstream(tls=context) as upstream:
+        with Wire(ca_file=public) as trusting:
+            model = model_at(upstream.base_url, trusting)
+            assert [model.complete(ask()).text for _ in range(2)] == ["Hello there."] * 2
+            upstream.script(up.stalled("It is"))
+            with pytest.raises(ModelFailure, match="stalled"):
+                model_at(upstream.base_url, trusting, idle_s=0.4).complete(ask())
+        with pytest.raises(ModelFailure, match="certificate") as caught:
+            model_at(upstream.base_url, wire).complete(ask())
+        assert len(upstream.calls) == 3, "nothing is sent to a server that is not trusted"
+    assert caught.value.kind is FailureKind.NETWORK
+    with pytest.raises(Invalid):
+        Wire(ca_file=tmp_path / "absent.pem")
+
+
 @pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "224.0.0.1"])
 def test_metadata_and_the_like_are_never_called(wire: Wire, host: str) -> None:
     with pytest.raises(ModelFailure, match="never called"):
@@ -527,6 +572,32 @@ def test_the_port_is_implemented(wire: Wire) -> None:
 def test_the_port_is_light() -> None:
     code = "import sys, mainstay.models.chat; print({'httpx2', 'numpy', 'jinja2', 'yaml'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("wrong", [{"messages": ()}, {"max_output_tokens": 0}, {"temperature": float("nan")}])
+def test_an_impossible_request_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        ask(**wrong)
+
+
+def test_the_next_address_of_a_name_is_tried() -> None:
+    with Upstream() as upstream, Wire(resolver=lambda *_: ["127.0.0.2", "127.0.0.1"]) as wire:
+        there = upstream.base_url.replace("127.0.0.1", "models.example")
+        assert model_at(there, wire).complete(ask()).text == "Hello there."
+        assert upstream.calls[0].headers["host"].startswith("models.example:")
+
+
+def test_a_name_server_that_hangs_is_a_network_failure() -> None:
+    stop = threading.Event()
+    with Wire(resolver=lambda *_: ["127.0.0.1"] * stop.wait(20)) as wire, pytest.raises(ModelFailure) as caught:
+        model_at("https://models.example/v1", wire, connect_s=0.2).complete(ask())
+    stop.set()
+    assert caught.value.kind is FailureKind.NETWORK
+
+
+def test_a_name_that_leads_to_metadata_is_not_called() -> None:
+    with Wire(resolver=lambda *_: ["127.0.0.1", "169.254.169.254"]) as wire, pytest.raises(ModelFailure, match="never"):
+        model_at("https://models.example/v1", wire).complete(ask())
 
 
 # Event streams

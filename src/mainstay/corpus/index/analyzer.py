@@ -22,7 +22,7 @@ ANALYZER: Final = "words-1"
 
 _T = TypeVar("_T")
 
-_CACHED = 1 << 16
+_CACHED = 1 << 17
 _LONGEST = 256  # characters of one term: longer runs are cut, so that rubbish cannot make keys of a megabyte
 
 # Scripts without spaces between words (Thai, Lao, Myanmar, Khmer, kana, Han), and Hangul: its particles stick to words.
@@ -126,6 +126,8 @@ class _Remembered(dict[str, _T]):
 
 
 def _numbers(raw: str) -> tuple[int, ...]:
+    if raw.isascii() and raw.isalnum():  # most misses are plain words
+        return (key(stem(raw[:_LONGEST])),)
     return tuple(map(key, _analyse(raw)))
 
 

@@ -62,8 +62,34 @@ def _header(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> byt
     return _MAGIC + len(body).to_bytes(8, "little") + body
 
 
-def read(folder: Path, stored: Stored) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The arrays and facts of a file, mapped and read-only. Call ``check`` first."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Opened:
+    """A file's arrays, mapped and read-only, where in the file each begins, and its facts."""
+
+    arrays: dict[str, NDArray[Any]]
+    offsets: dict[str, int]
+    facts: dict[str, Any]
+
+
+class Handle:
+    """An open file to read single pieces of, without mapping any page of it."""
+
+    _descriptor = -1
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def pieces(self, size: int, offsets: list[int]) -> bytes:
+        """The pieces of this size at these places, one after the other."""
+        return b"".join([os.pread(self._descriptor, size, offset) for offset in offsets])
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+def read(folder: Path, stored: Stored) -> Opened:
+    """The contents of a file. Call ``check`` first."""
     with (folder / stored.name).open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     start = len(_MAGIC) + 8
@@ -72,13 +98,14 @@ def read(folder: Path, stored: Stored) -> tuple[dict[str, NDArray[Any]], dict[st
     end = start + int.from_bytes(mapped[len(_MAGIC) : start], "little")
     header = json.loads(mapped[start:end])
     arrays: dict[str, NDArray[Any]] = {}
+    offsets: dict[str, int] = {}
     for label, (kind, shape) in header["arrays"].items():
         end += -end % _ALIGN
         count = int(np.prod(shape, dtype=np.int64))
         flat = np.frombuffer(mapped, np.dtype(kind), count, end) if count else np.empty(0, np.dtype(kind))
-        arrays[label] = flat.reshape(shape)
+        arrays[label], offsets[label] = flat.reshape(shape), end
         end += flat.nbytes
-    return arrays, header["facts"]
+    return Opened(arrays=arrays, offsets=offsets, facts=header["facts"])
 
 
 def check(folder: Path, stored: Stored) -> None:

@@ -224,7 +224,7 @@ class SearchIndex:
         stored = {name: files.Stored(name=name, size=s, crc=c) for name, (s, c) in manifest["files"].items()}
         for known in stored.values():
             files.check(folder, known)
-        state, _ = files.read(folder, stored[manifest["state"]])
+        state = files.read(folder, stored[manifest["state"]]).arrays
         parts = [
             _loaded(folder, [stored[name] for name in names], state, i) for i, names in enumerate(manifest["parts"])
         ]

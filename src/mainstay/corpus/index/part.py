@@ -69,7 +69,13 @@ class View:
 
 
 def having(listed: NDArray[np.int32], rows: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Which of the rows stand in an ascending, non-empty list, and where."""
+    """Which of the rows stand in a list, and where. Both ascend strictly and neither is empty.
+
+    The shorter one is looked up in the longer.
+    """
+    if len(listed) < len(rows):
+        found, where = having(rows, listed)
+        return where, found
     at = np.searchsorted(listed, rows)
     at[at == len(listed)] = 0
     which = np.flatnonzero(listed.take(at) == rows)

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from mainstay.corpus.index import analyzer
 from mainstay.corpus.index.metadata import Scalar, Tagged, plain
-from mainstay.corpus.index.part import FEWER, Mask, Part, View, having
-from mainstay.corpus.index.vectors import Scan, probe, scan, threshold
+from mainstay.corpus.index.part import Mask, Part, View, having
+from mainstay.corpus.index.vectors import Scan, near_nth, probe, scan
 from mainstay.types import Filter
 
 _SLACK: Final = 1e-9
+_SPARSE: Final = 16  # a part with this many times more rows than are visible is scored by its visible rows alone
 _WORTH_A_LOOK: Final = 2000  # rows below which adding a term up is cheaper than asking whether that is needed
 
 
@@ -181,47 +182,48 @@ def weigh(text: str, inside: Permitted, k1: float, b: float) -> Weighing:
 
 @dataclass(eq=False)
 class Tally:
-    """Scores of one part's rows while the terms are added one after the other."""
+    """Scores of one part's rows while the terms are added one after the other.
+
+    ``rows`` are the rows that count, ascending, each with its score beside it; None means every row of the part, which
+    is better when many are visible.
+    """
 
     sight: Sight
     number: int  # of the sight among the permitted set's
+    rows: NDArray[np.int32] | None
     scores: NDArray[np.float64]
 
-    def add_all(self, weighing: Weighing, term: Term) -> None:
-        """Adds a term to every row that has it."""
-        segment, span = self.sight.view.part.segment, term.spans[self.number]
-        if span is None:
-            return
-        listed = segment.rows[span]
-        if FEWER * self.sight.view.count < len(listed):
-            which, at = having(listed, self.sight.at)
-            rows = self.sight.at.take(which)
-        else:
-            at = np.flatnonzero(self.sight.rows.take(listed))
-            rows = listed.take(at)
-        self.scores[rows] += weighing.add(term, segment.times[span].take(at), segment.lengths.take(rows))
-
-    def only(self, rows: NDArray[np.intp]) -> Chosen:
-        return Chosen(sight=self.sight, number=self.number, rows=rows.astype(np.int32), scores=self.scores.take(rows))
-
-
-@dataclass(eq=False)
-class Chosen:
-    """Scores of a few rows of one part."""
-
-    sight: Sight
-    number: int
-    rows: NDArray[np.int32]
-    scores: NDArray[np.float64]
+    @classmethod
+    def start(cls, number: int, sight: Sight) -> Tally:
+        few = _SPARSE * len(sight.at) < len(sight.rows)
+        rows = sight.at if few else None
+        return cls(sight=sight, number=number, rows=rows, scores=np.zeros(len(sight.at if few else sight.rows)))
 
     def add(self, weighing: Weighing, term: Term) -> None:
-        """Adds a term to those of the rows that have it, by looking each one up."""
+        """Adds a term to every row that has it."""
         segment, span = self.sight.view.part.segment, term.spans[self.number]
-        if span is None or not len(self.rows):
+        if span is None or not len(self.scores):
             return
-        which, at = having(segment.rows[span], self.rows)
-        lengths = segment.lengths.take(self.rows.take(which))
-        self.scores[which] += weighing.add(term, segment.times[span].take(at), lengths)
+        listed = segment.rows[span]
+        if self.rows is None:
+            at = np.flatnonzero(self.sight.rows.take(listed))
+            rows = listed.take(at)
+            self.scores[rows] += weighing.add(term, segment.times[span].take(at), segment.lengths.take(rows))
+        else:
+            which, at = having(listed, self.rows)
+            lengths = segment.lengths.take(self.rows.take(which))
+            self.scores[which] += weighing.add(term, segment.times[span].take(at), lengths)
+
+    def above(self, least: float) -> Tally:
+        """The rows that have any score and at least this one."""
+        which = np.flatnonzero(self.scores >= least if least > 0.0 else self.scores > 0.0)
+        rows = which.astype(np.int32) if self.rows is None else self.rows.take(which)
+        return Tally(sight=self.sight, number=self.number, rows=rows, scores=self.scores.take(which))
+
+    def found(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Numbers and scores of the rows that count."""
+        seqs = self.sight.view.part.segment.seqs
+        return seqs if self.rows is None else seqs.take(self.rows), self.scores
 
 
 def lexical(text: str, inside: Permitted, k: int, *, k1: float, b: float) -> Hits:
@@ -234,37 +236,26 @@ def lexical(text: str, inside: Permitted, k: int, *, k1: float, b: float) -> Hit
     weighing = weigh(text, inside, k1, b)
     if not weighing.terms or k < 1:
         return NOTHING
-    tallies = [Tally(sight=sight, number=i, scores=np.zeros(len(sight.rows))) for i, sight in enumerate(inside.sights)]
+    tallies = [Tally.start(i, sight) for i, sight in enumerate(inside.sights)]
     bar, done = 0.0, len(weighing.terms)
     added, left = 0.0, sum(term.weight for term in weighing.terms)
     for i, term in enumerate(weighing.terms):
         if left < added and term.frequency > _WORTH_A_LOOK:  # no row has more than ``added`` yet
-            bar = _kth(tallies, k)
+            bar = near_nth([tally.scores for tally in tallies], k)
             if left + _SLACK < bar:
                 done = i
                 break
         for tally in tallies:
-            tally.add_all(weighing, term)
+            tally.add(weighing, term)
         added, left = added + term.weight, left - term.weight
     rest = weighing.terms[done:]
     reach = left + _SLACK if rest else 0.0
-    bar = bar if rest else _kth(tallies, k)
-    chosen = [_in_reach(tally, bar - reach) for tally in tallies]
+    bar = bar if rest else near_nth([tally.scores for tally in tallies], k)
+    chosen = [tally.above(bar - reach) for tally in tallies]
     for term in rest:
         for few in chosen:
             few.add(weighing, term)
-    return _best([(few.sight.view.part.segment.seqs.take(few.rows), few.scores) for few in chosen], k)
-
-
-def _in_reach(tally: Tally, least: float) -> Chosen:
-    """The rows that have any score and at least this one."""
-    return tally.only(np.flatnonzero(tally.scores >= least if least > 0.0 else tally.scores > 0.0))
-
-
-def _kth(tallies: Sequence[Tally], k: int) -> float:
-    """The k-th best score so far; zero when there are fewer."""
-    values = np.concatenate([tally.scores[tally.scores > 0.0] for tally in tallies])
-    return float(np.partition(values, len(values) - k)[len(values) - k]) if len(values) >= k else 0.0
+    return _best([few.found() for few in chosen], k)
 
 
 def lexical_scores(
@@ -275,10 +266,11 @@ def lexical_scores(
     out = np.zeros(len(seqs), np.float64)
     for i, sight in enumerate(inside.sights):
         found, rows = _located(sight, seqs)
-        few = Chosen(sight=sight, number=i, rows=rows.astype(np.int32), scores=np.zeros(len(rows)))
+        ascending, places = np.unique(rows.astype(np.int32), return_inverse=True)
+        few = Tally(sight=sight, number=i, rows=ascending, scores=np.zeros(len(ascending)))
         for term in weighing.terms:
             few.add(weighing, term)
-        out[found] = few.scores
+        out[found] = few.scores[places]
     return out
 
 
@@ -307,7 +299,7 @@ def dense(vector: NDArray[np.float32], inside: Permitted, k: int) -> Hits:
                 scans.append((sight, scan(layer, visible, count, asked)))
     if not scans:
         return NOTHING
-    first = threshold([one for _, one in scans], 2 * k)
+    first = near_nth([one.estimates for _, one in scans], k + k // 4)
     found = [_scored(sight, one, first, np.inf) for sight, one in scans]
     scores = np.concatenate([values for _, values in found])
     if first > -np.inf:

@@ -85,11 +85,12 @@ def build(puts: Sequence[PutDocument]) -> Segment:
     sizes = np.frombuffer(lengths, np.int32) if lengths else np.empty(0, np.int32)
     every = np.frombuffer(terms, np.uint64) if terms else np.empty(0, np.uint64)
     distinct, numbers = np.unique(every, return_inverse=True)
-    pairs = numbers.astype(np.int64) * max(len(sizes), 1) + np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+    bits = len(sizes).bit_length()
+    pairs = (numbers.astype(np.int64) << bits) | np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
     pairs.sort()
     first = np.flatnonzero(np.diff(pairs, prepend=-1))
     times = np.diff(np.append(first, len(pairs)))
-    owners, rows = np.divmod(pairs[first], max(len(sizes), 1))
+    owners, rows = pairs[first] >> bits, pairs[first] & ((1 << bits) - 1)
     return Segment(
         documents=np.array([put.document for put in puts], np.int64),
         starts=np.cumsum([0, *(len(put.rows) for put in puts)], dtype=np.int32),
@@ -170,16 +171,16 @@ def _merge_postings(
     A posting is one 64-bit number, (term, row, times) from high to low, so that one sort does it all.
     """
     every = np.unique(np.concatenate([s.terms for s in sources]))
-    width = max(total, 1)
+    bits = total.bit_length()
     owners, at, times = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.uint16)]
     for first, last in _ranges(sources, every):
-        keys = [_postings(s, rows, every, first, last, width) for s, rows in zip(sources, moved, strict=True)]
+        keys = [_postings(s, rows, every, first, last, bits) for s, rows in zip(sources, moved, strict=True)]
         packed = np.concatenate(keys)
         packed.sort()
         times.append((packed & _MOST_TIMES).astype(np.uint16))
-        owner, row = np.divmod(packed >> 16, width)
-        owners.append(owner)
-        at.append(row.astype(np.int32))
+        packed >>= 16
+        owners.append(packed >> bits)
+        at.append((packed & ((1 << bits) - 1)).astype(np.int32))
     used, numbers = np.unique(np.concatenate(owners), return_inverse=True)
     return every[used], _offsets(numbers, len(used)), np.concatenate(at), _narrow(np.concatenate(times))
 
@@ -199,7 +200,7 @@ def _ranges(sources: Sequence[Segment], every: NDArray[np.uint64]) -> Iterator[t
 
 
 def _postings(
-    source: Segment, moved: NDArray[np.int32], every: NDArray[np.uint64], first: int, last: int, width: int
+    source: Segment, moved: NDArray[np.int32], every: NDArray[np.uint64], first: int, last: int, bits: int
 ) -> NDArray[np.int64]:
     low = int(np.searchsorted(source.terms, every[first]))
     high = int(np.searchsorted(source.terms, every[last - 1], side="right"))
@@ -208,7 +209,7 @@ def _postings(
     owner = np.repeat(numbers, np.diff(source.offsets[low : high + 1]))
     row = moved[source.rows[span]].astype(np.int64)
     kept = row >= 0
-    return ((owner[kept] * width + row[kept]) << 16) | source.times[span][kept].astype(np.int64)
+    return (((owner[kept] << bits) | row[kept]) << 16) | source.times[span][kept].astype(np.int64)
 
 
 def save(folder: Path, segment: Segment) -> Segment:
@@ -221,12 +222,13 @@ def save(folder: Path, segment: Segment) -> Segment:
 
 def load(folder: Path, stored: files.Stored) -> Segment:
     """The segment of a file."""
-    arrays, facts = files.read(folder, stored)
+    opened = files.read(folder, stored)
+    arrays = opened.arrays
     columns = {
         name: metadata.Column(
             documents=arrays[f"{i}.documents"], codes=arrays[f"{i}.codes"], spelled=arrays[f"{i}.spelled"]
         )
-        for i, name in enumerate(facts["columns"])
+        for i, name in enumerate(opened.facts["columns"])
     }
     return Segment(**{name: arrays[name] for name in _ARRAYS}, columns=columns, file=stored)
 

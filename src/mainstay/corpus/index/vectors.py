@@ -15,9 +15,9 @@ same bits wherever the row lies. (A BLAS product would round by position.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,11 +68,12 @@ class Block:
 
     rows: NDArray[np.int32]
     codes: NDArray[np.int8]
-    scale: NDArray[np.float32]
+    scale: NDArray[np.float64]
     error: NDArray[np.float32]  # |e|, rounded up
     norm: NDArray[np.float32]  # |s*c|, rounded up
     exact: NDArray[np.float32]
     file: files.Stored | None = None
+    handle: tuple[files.Handle, int] | None = None  # the open file, and where in it ``exact`` begins
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,14 +82,6 @@ class Block:
     def worst(self) -> tuple[float, float]:
         """The largest error and norm of any row."""
         return float(self.error.max(initial=0.0)), float(self.norm.max(initial=0.0))
-
-    @cached_property
-    def _mapping(self) -> mmap | None:
-        base: Any = self.exact
-        while isinstance(base, np.ndarray):
-            base = base.base
-        base = base.obj if isinstance(base, memoryview) else base
-        return base if isinstance(base, mmap) else None
 
     def estimates(self, asked: Probe, at: NDArray[np.intp] | None) -> NDArray[np.float64]:
         """Scores from the codes: of the given places, or of all."""
@@ -101,36 +94,38 @@ class Block:
         """Exact scores of the rows at the given places."""
         out = np.empty(len(at), np.float64)
         for start in range(0, len(at), _AT_ONCE):
-            rows = self.exact.take(at[start : start + _AT_ONCE], axis=0).astype(np.float64)
+            rows = self._read(at[start : start + _AT_ONCE]).astype(np.float64)
             rows *= asked.exact
             out[start : start + _AT_ONCE] = rows.sum(axis=1)
-        self.give_back()
         return out
 
-    def give_back(self) -> None:
-        """Drops the mapped float32 pages, so that they do not count as memory of this process.
-
-        Touching one row may map two megabytes around it (large folios), so a hundred rows would hold the whole file.
-        """
-        if self._mapping is not None:
-            self._mapping.madvise(MADV_DONTNEED)
+    def _read(self, at: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Float32 rows. From a file they are read one by one: touching one mapped row may map two megabytes around it
+        (large folios), so that a hundred rows would hold the whole file in this process and cost more."""
+        if self.handle is None:
+            return self.exact.take(at, axis=0)
+        handle, start = self.handle
+        size = self.exact.shape[1] * 4
+        read = handle.pieces(size, (at * size + start).tolist())
+        return np.frombuffer(read, np.float32).reshape(len(at), -1)
 
 
 def code(rows: NDArray[np.int32], vectors: NDArray[np.float32]) -> Block:
     """A block of these vectors (finite, one per row, rows ascending)."""
     n, dims = vectors.shape
     codes = np.empty((n, dims), np.int8)
-    scale, error, norm = (np.empty(n, np.float32) for _ in range(3))
+    scale, error, norm = np.empty(n, np.float64), np.empty(n, np.float32), np.empty(n, np.float32)
     for start in range(0, n, _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
         exact = vectors[part].astype(np.float64)
-        steps = (np.abs(exact).max(axis=1, initial=0.0) / 127.0).astype(np.float32)
+        steps = np.abs(exact).max(axis=1, initial=0.0, keepdims=True) / 127.0
         steps[steps == 0.0] = 1.0
-        wide = steps.astype(np.float64)[:, None]
-        coded = np.clip(np.rint(exact / wide), -127, 127)
-        codes[part], scale[part] = coded.astype(np.int8), steps
-        error[part] = np.sqrt(((exact - wide * coded) ** 2).sum(axis=1)) * (1 + 1e-6) + 1e-12
-        norm[part] = np.sqrt(((wide * coded) ** 2).sum(axis=1)) * (1 + 1e-6) + 1e-12
+        coded = np.rint(exact / steps)
+        codes[part], scale[part] = coded.astype(np.int8), steps[:, 0]
+        coded *= steps
+        norm[part] = np.sqrt((coded * coded).sum(axis=1)) * (1 + 1e-6) + 1e-12
+        exact -= coded
+        error[part] = np.sqrt((exact * exact).sum(axis=1)) * (1 + 1e-6) + 1e-12
     return Block(rows=rows, codes=codes, scale=scale, error=error, norm=norm, exact=np.ascontiguousarray(vectors))
 
 
@@ -143,7 +138,7 @@ def join(pieces: list[tuple[Block, NDArray[np.intp], NDArray[np.int32]]], dims: 
     out = Block(
         rows=rows[order],
         codes=np.empty((len(rows), dims), np.int8),
-        scale=np.empty(len(rows), np.float32),
+        scale=np.empty(len(rows), np.float64),
         error=np.empty(len(rows), np.float32),
         norm=np.empty(len(rows), np.float32),
         exact=np.empty((len(rows), dims), np.float32),
@@ -155,7 +150,6 @@ def join(pieces: list[tuple[Block, NDArray[np.intp], NDArray[np.int32]]], dims: 
         for new, old in zip(_arrays(out).values(), _arrays(block).values(), strict=True):
             if new is not out.rows:
                 new[target] = old[at]
-        block.give_back()
     return out
 
 
@@ -221,20 +215,21 @@ def scan(layer: Layer, visible: Mask, count: int, asked: Probe) -> Scan:
     return Scan(layer=layer, at=None, estimates=estimates, tolerance=tolerance, asked=asked)
 
 
-def threshold(scans: list[Scan], n: int) -> float:
-    """A value that at least ``n`` estimates reach, near the n-th best; minus infinity when there are fewer."""
+def near_nth(arrays: Sequence[NDArray[np.float64]], n: int) -> float:
+    """A value that at least ``n`` of the numbers reach, at or little below the n-th best; minus infinity if too few.
+
+    Long arrays are first reduced to the maxima of about ``16 n`` groups, which is far cheaper than partitioning them.
+    """
     best = []
-    for one in scans:
-        values = one.estimates
+    for values in arrays:
         if len(values) > 64 * n:
             width = len(values) // (16 * n)
-            body = values[: len(values) // width * width].reshape(width, -1).max(axis=0)
-            values = np.concatenate((body, values[len(values) // width * width :]))
-        best.append(values)
+            even = len(values) // width * width
+            best += [values[:even].reshape(width, -1).max(axis=0), values[even:]]
+        else:
+            best.append(values)
     every = np.concatenate(best) if best else np.empty(0)
-    if len(every) <= n:
-        return -np.inf
-    return float(np.partition(every, len(every) - n)[len(every) - n])
+    return float(np.partition(every, len(every) - n)[len(every) - n]) if len(every) >= n else -np.inf
 
 
 def save(folder: Path, block: Block) -> Block:
@@ -243,7 +238,7 @@ def save(folder: Path, block: Block) -> Block:
 
 
 def load(folder: Path, stored: files.Stored) -> Block:
-    """The block of a file; the float32 rows get a mapping of their own, whose pages can be given back."""
-    arrays, _ = files.read(folder, stored)
-    arrays["exact"] = files.read(folder, stored)[0]["exact"]
-    return Block(**arrays, file=stored)
+    """The block of a file."""
+    opened = files.read(folder, stored)
+    handle = (files.Handle(folder / stored.name), opened.offsets["exact"])
+    return Block(**opened.arrays, file=stored, handle=handle)

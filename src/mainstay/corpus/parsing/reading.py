@@ -1,9 +1,7 @@
-"""Reading one file in this process: what is it, read it, tell its language. Only the sandbox's child should call
-this."""
+"""Reading one file in this process: what is it, then read it. Only the sandbox's child should call this."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import PurePath
 
 from mainstay.corpus.parsing.detect import detect
@@ -11,13 +9,13 @@ from mainstay.corpus.parsing.document import Parsed, Quarantined
 from mainstay.corpus.parsing.draft import Draft
 from mainstay.corpus.parsing.formats import reader_of
 from mainstay.corpus.parsing.limits import ParseLimits
-from mainstay.text.language import language
-
-_LANGUAGE_SAMPLE = 8_000  # characters: more does not change the verdict and costs time
 
 
 def read_document(data: bytes, name: str, limits: ParseLimits) -> Parsed:
-    """The document in ``data``. Raises Quarantined for what cannot or must not be read."""
+    """The document in ``data``; its language only where the file declares one.
+
+    Raises Quarantined for what cannot or must not be read.
+    """
     if len(data) > limits.max_bytes:
         raise Quarantined(f"larger than {limits.max_bytes} bytes", where=name)
     if not data.strip():
@@ -27,8 +25,7 @@ def read_document(data: bytes, name: str, limits: ParseLimits) -> Parsed:
     if found.promised:
         draft.find("wrong-extension", f"{PurePath(name).suffix} holds {found.media_type}")
     _read(data, draft)
-    parsed = draft.finish(PurePath(name).stem)
-    return parsed if parsed.language else replace(parsed, language=language(parsed.text[:_LANGUAGE_SAMPLE]))
+    return draft.finish(PurePath(name).stem)
 
 
 def _read(data: bytes, draft: Draft) -> None:

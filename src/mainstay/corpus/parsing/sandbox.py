@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from stat import S_ISREG
 from types import TracebackType
@@ -23,6 +23,7 @@ from mainstay.corpus.parsing import wire
 from mainstay.corpus.parsing.document import Parsed, Quarantined
 from mainstay.corpus.parsing.limits import MIB, ParseLimits
 from mainstay.errors import Unavailable
+from mainstay.text.language import language
 
 _START_S = 60.0
 _FILES_A_CHILD = 1_000  # then a fresh one, so that slow leaks in parsers stay small
@@ -69,7 +70,9 @@ class Sandbox:
         shown = name or (source.name if isinstance(source, Path) else "document")
         data = self._content(source, shown)
         with self._lock:
-            return self._parse(data, shown)
+            parsed = self._parse(data, shown)
+        # Told here and not in the child: the model takes a second to load, and this process needs it for questions anyway.
+        return parsed if parsed.language else replace(parsed, language=language(parsed.text))
 
     def _content(self, source: Path | bytes, name: str) -> bytes:
         """The bytes, never more than the limit: the size is asked first and the reading bounded all the same."""

@@ -7,6 +7,7 @@ frames in (its name, its bytes) and one out.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -17,7 +18,6 @@ from mainstay.corpus.parsing.document import Parsed, Quarantined
 from mainstay.corpus.parsing.formats import reader_of
 from mainstay.corpus.parsing.limits import MIB, ParseLimits
 from mainstay.corpus.parsing.reading import read_document
-from mainstay.text.language import language
 
 Read = Callable[[bytes, str, ParseLimits], Parsed]
 _MAX_HEAD = MIB
@@ -67,9 +67,10 @@ def _limits(message: dict[str, object]) -> ParseLimits:
 
 def _preload() -> None:
     """Import every parser while files can still be opened; afterwards their places may be out of reach."""
+    # openpyxl loads numpy when it finds it, only to know its numbers when writing: a third of the time to start.
+    sys.modules["numpy"] = None  # type: ignore[assignment]  # Python's own way to say that a module is not there
     for media_type in dict.fromkeys(BY_EXTENSION.values()):
         reader_of(media_type)
-    language("Loads the language model, which lies in a file of its own, before files are out of reach.")
 
 
 if __name__ == "__main__":

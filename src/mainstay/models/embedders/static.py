@@ -1,8 +1,7 @@
-"""The static embedder: one learnt vector per word, added up. Always there, needs numpy only.
+"""The static embedder: one learnt vector per word piece, added up. Always there, needs numpy only.
 
 Owns the reading of its three files and the sum. `static.npy` holds a row of int8 per entry of `static.txt`, `static.json`
-the scale of each dimension, the split of the entries into word pieces and whole words, and the digest of the other two
-files. `scripts/distil_static.py` makes them from MiniLM.
+the scale of each dimension and the digests of the other two files. `scripts/distil_static.py` makes them from MiniLM.
 
 The rule that decides the arithmetic: sums of int8 rows are taken in exact numbers (integers below 2**24 are exact in
 float32), so neither order nor neighbours nor the number of threads can move a bit of the result.
@@ -98,23 +97,22 @@ def _load(folder: Path) -> _Tables:
         if not path.is_file():
             raise Unavailable("a file of the static embedder is missing", where=str(path), fix="reinstall mainstay")
     facts = json.loads(about.read_bytes())
-    if _sha256(matrix) + _sha256(entries) != facts["files"]:
+    if (_sha256(matrix), _sha256(entries)) != (facts["npy_sha256"], facts["txt_sha256"]):
         raise Invalid("the files of the static embedder do not match", where=str(folder), fix="reinstall mainstay")
     rows = np.asarray(np.load(matrix, mmap_mode="r", allow_pickle=False))
     digest = hashlib.sha256(about.read_bytes()).hexdigest()
     return _Tables(
         identity=EmbedderIdentity(name=facts["name"], digest=digest, precision="int8", dims=rows.shape[1]),
-        wordpiece=_read_entries(entries, facts["pieces"]),
+        wordpiece=_read_entries(entries),
         rows=rows,
         scale=np.array(facts["scale"], dtype=np.float32),
     )
 
 
-def _read_entries(path: Path, pieces: int) -> WordPiece:
-    """One entry per line, its row is the line number: first the word pieces, then whole words. Row 0 is "unknown"."""
-    lines = path.read_text("utf-8").split("\n")[:-1]
-    vocab = {piece: i for i, piece in enumerate(lines[:pieces])}
-    return WordPiece(vocab, unknown=0, whole_words={word: i for i, word in enumerate(lines[pieces:], pieces)})
+def _read_entries(path: Path) -> WordPiece:
+    """One word piece per line, its row is the line number. Row 0 stands for what is unknown and holds zeros."""
+    pieces = path.read_text("utf-8").split("\n")[:-1]
+    return WordPiece({piece: i for i, piece in enumerate(pieces)}, unknown=0)
 
 
 def _sha256(path: Path) -> str:

@@ -88,14 +88,12 @@ class WordPiece:
     """A vocabulary and the greedy cover of words by its pieces.
 
     `vocab` maps a piece to its id; pieces inside a word start with "##". `unknown` is the id for a word that cannot be
-    covered. `whole_words` (word -> id) are tried before any cutting: static embedders use them to give frequent words
-    that WordPiece would cut a vector of their own.
+    covered. The caches fill as texts come in; they change the time a text takes, never its ids.
     """
 
-    def __init__(self, vocab: Mapping[str, int], *, unknown: int, whole_words: Mapping[str, int] | None = None) -> None:
+    def __init__(self, vocab: Mapping[str, int], *, unknown: int) -> None:
         self._heads = {piece: i for piece, i in vocab.items() if not piece.startswith("##")}
         self._tails = {piece[2:]: i for piece, i in vocab.items() if piece.startswith("##")}
-        self._whole = {} if whole_words is None else dict(whole_words)
         self._unknown = (unknown,)
         self._longest = max(map(len, vocab), default=1)
         self._chunks: dict[str, tuple[int, ...]] = {}
@@ -112,16 +110,13 @@ class WordPiece:
 
     def _learn(self, chunk: str) -> tuple[int, ...]:
         """Ids of a run of characters between white space."""
-        words = self._words
-        ids: tuple[int, ...] = ()
+        known, ids = self._words.get, list[int]()
         for word in split_words(chunk):
-            ids += words.get(word) or _keep(words, word, self._cover(word))
-        return _keep(self._chunks, chunk, ids)
+            ids += known(word) or _keep(self._words, word, self._cover(word))
+        return _keep(self._chunks, chunk, tuple(ids))
 
     def _cover(self, word: str) -> tuple[int, ...]:
         """The longest known head, then the longest known tails; one gap makes the whole word unknown."""
-        if word in self._whole:
-            return (self._whole[word],)
         if len(word) > MAX_WORD_CHARS:
             return self._unknown
         ids: list[int] = []

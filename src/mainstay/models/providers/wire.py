@@ -20,12 +20,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeAlias
 
 import httpcore2
 import httpx2
@@ -41,6 +41,15 @@ FAIR_WAIT_S = 1.0
 """A provider that was given less time than this by the caller's deadline is not to blame for being late."""
 
 _HOST = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]+")
+
+
+Resolver: TypeAlias = Callable[[str, int], list[str]]
+"""Host and port to addresses; OSError if there are none."""
+
+
+def system_resolver(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class Allowance:
@@ -115,13 +124,15 @@ class Wire:
     """One HTTP client for every provider. Safe to use from several threads; close it when the App closes.
 
     `ca_file` adds nothing to the system's certificates, it replaces them. `plain_http_anywhere` permits secrets over
-    plain HTTP to public addresses.
+    plain HTTP to public addresses. `resolver` looks names up, by default as the system does.
     """
 
-    def __init__(self, *, ca_file: Path | None = None, plain_http_anywhere: bool = False) -> None:
+    def __init__(
+        self, *, ca_file: Path | None = None, plain_http_anywhere: bool = False, resolver: Resolver | None = None
+    ) -> None:
         self._plain_http_anywhere = plain_http_anywhere
         self._client = httpx2.Client(
-            transport=_Transport(ca_file),
+            transport=_Transport(ca_file, resolver or system_resolver),
             follow_redirects=False,
             trust_env=False,
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
@@ -243,8 +254,9 @@ def check_headers(headers: Mapping[str, str], where: str) -> None:
 class _Network(httpcore2.NetworkBackend):
     """Resolves once, checks the address, connects to exactly that address."""
 
-    def __init__(self) -> None:
+    def __init__(self, resolver: Resolver) -> None:
         self._inner = httpcore2.SyncBackend()
+        self._resolver = resolver
 
     def connect_tcp(
         self,
@@ -258,9 +270,10 @@ class _Network(httpcore2.NetworkBackend):
         allowance.refused = False
         allowance.connect_until = time.monotonic() + allowance.connect_s
         failed: httpcore2.ConnectError | httpcore2.ConnectTimeout | None = None
-        for address in _permitted(_resolved(host, port, allowance), allowance):
-            try:
-                seconds = _seconds(allowance, httpcore2.ConnectTimeout)
+        addresses = _permitted(_resolved(self._resolver, host, port, allowance), allowance)
+        for tried, address in enumerate(addresses):
+            try:  # each gets its share, so that a dead first address leaves time for the next
+                seconds = _seconds(allowance, httpcore2.ConnectTimeout) / (len(addresses) - tried)
                 return _Stream(self._inner.connect_tcp(address, port, seconds, local_address, socket_options or ()))
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failed = error
@@ -309,7 +322,7 @@ def _seconds(allowance: Allowance, expired: type[httpcore2.TimeoutException]) ->
     return left
 
 
-def _resolved(host: str, port: int, allowance: Allowance) -> list[str]:
+def _resolved(resolver: Resolver, host: str, port: int, allowance: Allowance) -> list[str]:
     """The addresses of a host. A look-up cannot be given a time limit, so it runs aside and may be left behind."""
     try:
         return [str(ipaddress.ip_address(host.strip("[]")))]
@@ -319,11 +332,9 @@ def _resolved(host: str, port: int, allowance: Allowance) -> list[str]:
 
     def look_up() -> None:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answers.put(resolver(host, port))
         except (OSError, UnicodeError) as error:
             answers.put(error if isinstance(error, OSError) else OSError("not a host name"))
-        else:
-            answers.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
 
     threading.Thread(target=look_up, name="resolve", daemon=True).start()
     try:
@@ -335,7 +346,8 @@ def _resolved(host: str, port: int, allowance: Allowance) -> list[str]:
     return answer
 
 
-def _permitted(addresses: list[str], allowance: Allowance) -> Iterator[str]:
+def _permitted(addresses: list[str], allowance: Allowance) -> list[str]:
+    """The addresses, if every one of them may be called."""
     for text in addresses:
         address = ipaddress.ip_address(text.partition("%")[0])
         mapped = getattr(address, "ipv4_mapped", None)
@@ -344,19 +356,19 @@ def _permitted(addresses: list[str], allowance: Allowance) -> Iterator[str]:
             raise httpcore2.ConnectError("the address is link-local, multicast or unspecified, which is never called")
         if allowance.secret_in_clear and address.is_global:
             raise httpcore2.ConnectError("a key would cross a public network in the clear: use https")
-        yield text
+    return addresses
 
 
 class _Transport(httpx2.BaseTransport):
     """A connection pool over `_Network`."""
 
-    def __init__(self, ca_file: Path | None) -> None:
+    def __init__(self, ca_file: Path | None, resolver: Resolver) -> None:
         self._pool = httpcore2.ConnectionPool(
             ssl_context=_tls(ca_file),
             max_connections=None,
             max_keepalive_connections=20,
             keepalive_expiry=KEEP_IDLE_S,
-            network_backend=_Network(),
+            network_backend=_Network(resolver),
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:

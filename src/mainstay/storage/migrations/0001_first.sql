@@ -8,6 +8,7 @@ CREATE TABLE acl_class (
   PRIMARY KEY (class_id),
   UNIQUE (origin)
 );
+CREATE INDEX acl_class_by_updated ON acl_class (updated);
 CREATE TABLE api_key (
   key_id TEXT NOT NULL,
   name TEXT NOT NULL,

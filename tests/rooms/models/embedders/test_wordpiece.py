@@ -40,10 +40,6 @@ def test_a_word_of_more_than_a_hundred_characters_is_unknown() -> None:
     assert pieces("a" * 101) == ["[UNK]"]
 
 
-def test_whole_words_win_over_pieces() -> None:
-    assert WordPiece(VOCAB, unknown=1, whole_words={"unable": 99}).ids("Unable, una") == [99, VOCAB[","], 7, 8]
-
-
 def test_nothing_in_nothing_out() -> None:
     assert [pieces(text) for text in ("", "  \t\n", "\x00\x01", "\u200b")] == [[], [], [], []]
 
@@ -62,7 +58,7 @@ def test_time_is_linear_in_hostile_text() -> None:
 
 
 def test_ids_equal_those_of_the_reference_library() -> None:
-    """Characters newer than Unicode 8 are left out: the library's tables do not know them yet, Python's do."""
+    """Characters that Unicode added or moved lately are left out: the library's tables are older than Python's."""
     tokenizers = pytest.importorskip("tokenizers")
     reference = tokenizers.Tokenizer(tokenizers.models.WordPiece(VOCAB, unk_token="[UNK]", max_input_chars_per_word=100))
     reference.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
@@ -73,7 +69,7 @@ def test_ids_equal_those_of_the_reference_library() -> None:
 
 
 def _texts(rng: random.Random) -> list[str]:
-    old = [char for char in map(chr, range(0x3100)) if unicodedata.ucd_3_2_0.category(char) != "Cn"]
+    old = [char for char in map(chr, range(0x3100)) if unicodedata.ucd_3_2_0.category(char) == unicodedata.category(char)]
     alphabets = [list("abcun 12,.!-"), ["a", "play", "##", "[SEP]", "中", "国", "é", "Σ", "İ", " ", "\u3000", "\x85"], old]
     mixed = [rng.choice(alphabets) for _ in range(6_000)]
     singles = [f"a{char}b" for char in old]

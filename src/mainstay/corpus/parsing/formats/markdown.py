@@ -17,6 +17,7 @@ from mainstay.corpus.parsing.formats.plain import decode
 from mainstay.corpus.parsing.formats.web import read_html
 
 _MAX_FRONT = 32_768
+_MAX_BRACKETS = 300  # deep nesting takes the YAML scanner quadratic time
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 # Deeper than any author writes; the parser recurses, so the depth has to be bounded here.
 _MARKDOWN = MarkdownIt("commonmark", {"html": True, "maxNesting": 60}).enable("table").enable("strikethrough")
@@ -41,6 +42,9 @@ def read(data: bytes, draft: Draft) -> None:
 
 
 def _front_matter(source: str, draft: Draft) -> None:
+    if source.count("[") + source.count("{") > _MAX_BRACKETS:
+        draft.find("front-matter-invalid", "nested too deep")
+        return
     try:
         loaded = yaml.load(source, Loader=_NoAliases)  # noqa: S506  # a SafeLoader with one thing less
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:

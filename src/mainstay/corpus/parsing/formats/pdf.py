@@ -18,13 +18,14 @@ import pypdfium2 as pdfium
 
 from mainstay.corpus.parsing.document import BlockKind, Quarantined
 from mainstay.corpus.parsing.draft import Draft
-from mainstay.corpus.parsing.formats.pdf_page import Line, Page, TooComplex, read_page, tiny
+from mainstay.corpus.parsing.formats.pdf_page import Line, Page, TooComplex, read_page
 
 _BULLET = re.compile(r"(?:[•●○▪■◦‣·–*\-\uf0b7\uf0a7\u2022]|o(?=\s+[A-Z]))\s+(?=\S)")
 _NUMBER = re.compile(r"\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s+(?=\S)")
 _TERMINAL = re.compile(r"[.!?:;。！？][\"”’')\]]*$")
 _NOT_HEADING = re.compile(r"[.,;…]$")
-_SOFT_BREAK = "\ufffe\x02"  # how PDFium marks a hyphen at a line end
+# PDFium joins two lines when the first ends in a hyphen, and leaves this mark.
+_SOFT_BREAK = re.compile(r"(\w*)[\ufffe\x02]\s*(\w*)")
 _UNSAID = ("(unspecified)", "(anonymous)", "anonymous", "unspecified", "untitled")
 _PAGE_FAILURES = 50
 _LONGEST_HEADING = 200
@@ -39,7 +40,7 @@ def read(data: bytes, draft: Draft) -> None:
         pages = _pages(document, draft)
     finally:
         document.close()
-    _drop_running_lines(pages, draft)
+    _drop_running_lines(pages, _Sizes(pages).body, draft)
     sizes = _Sizes(pages)
     words = _words(pages)
     for number, page in pages.items():
@@ -113,9 +114,6 @@ def _pages(document: pdfium.PdfDocument, draft: Draft) -> dict[int, Page]:
 
 
 def _note_unseen(page: Page, number: int, draft: Draft) -> None:
-    for line in [line for line in page.lines if tiny(line)]:
-        page.lines.remove(line)
-        page.unseen.setdefault("pdf-tiny", []).append(line.text)
     for kind, texts in page.unseen.items():
         if shown := " ".join(texts).strip():
             draft.hide(kind, shown)
@@ -124,17 +122,17 @@ def _note_unseen(page: Page, number: int, draft: Draft) -> None:
         draft.find("no-text-layer", f"page {number}{invisible}")
 
 
-def _drop_running_lines(pages: dict[int, Page], draft: Draft) -> None:
+def _drop_running_lines(pages: dict[int, Page], body: float, draft: Draft) -> None:
     """Leave out lines that stand at the edge of most pages, whatever the number in them."""
     if len(pages) < 3:
         return
-    seen = Counter(key for page in pages.values() for key in {_running(line) for line in _edge_lines(page)})
+    seen = Counter(key for page in pages.values() for key in {_running(line, body) for line in _edge_lines(page)})
     running = {key for key, count in seen.items() if key and count >= 3 and count >= 0.5 * len(pages)}
     if not running:
         return
     for page in pages.values():
         edges = {id(line) for line in _edge_lines(page)}
-        page.lines = [line for line in page.lines if id(line) not in edges or _running(line) not in running]
+        page.lines = [line for line in page.lines if id(line) not in edges or _running(line, body) not in running]
     draft.find("running-lines", "; ".join(sorted(running))[:300])
 
 
@@ -143,8 +141,9 @@ def _edge_lines(page: Page) -> list[Line]:
     return [line for line in page.lines if line.size > 0 and (line.y < low or line.y > high)]
 
 
-def _running(line: Line) -> str:
-    return re.sub(r"\d+", "#", line.text.casefold())
+def _running(line: Line, body: float) -> str:
+    """What is compared: without numbers, which count pages; but a large line with another number is another chapter."""
+    return line.text.casefold() if line.size > 1.12 * body else re.sub(r"\d+", "#", line.text.casefold())
 
 
 class _Sizes:
@@ -255,19 +254,19 @@ def _join(lines: list[Line], words: frozenset[str]) -> str:
     text = lines[0].text
     widest = max(line.x1 for line in lines)
     for before, line in pairwise(lines):
-        if text.endswith(("-", "\u2010", *_SOFT_BREAK)) and line.text[0].islower():
+        if text.endswith(("-", "\u2010")) and line.text[0].islower():
             text = _unbroken(text, line.text, words)
             continue
         full = before.x1 >= widest - 0.25 * max(1.0, widest - before.x0)
         text += (" " if full or line.text[0].islower() else "\n") + line.text
-    return re.sub(f"[{_SOFT_BREAK}](?:\\s*\\n)?", lambda _: "-", text) if any(c in text for c in _SOFT_BREAK) else text
+    return _SOFT_BREAK.sub(lambda cut: _unbroken(cut[1] + "-", cut[2], words), text)
 
 
 def _unbroken(text: str, following: str, words: frozenset[str]) -> str:
     """Put a word cut at a line end together: without the hyphen, unless the document writes it with one elsewhere."""
     head = re.search(r"[^\W\d_]+$", text[:-1])
     tail = re.match(r"[^\W\d_]+", following)
-    if head is None or tail is None:
+    if head is None or tail is None or not tail[0][0].islower():
         return text[:-1] + "-" + following
     compound = f"{head[0]}-{tail[0]}".casefold()
     plain = f"{head[0]}{tail[0]}".casefold()

@@ -7,6 +7,7 @@ is the page read again character by character, leaving that object out.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import pypdfium2.raw as pdf
 Box = tuple[float, float, float, float]  # left, bottom, right, top in points
 Matrix = tuple[float, float, float, float, float, float]
 
-MAX_OBJECTS = 300_000
+MAX_OBJECTS = 100_000
 _MAX_FORM_DEPTH = 8
 _UNIT: Matrix = (1, 0, 0, 1, 0, 0)
 _LIGHT = 232  # of 255 in each channel: on white paper such text cannot be read
@@ -74,16 +75,8 @@ def _read(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage) -> Page:
     lines = []
     for start, end in _line_spans(text):
         line = _measure(textpage, text, start, end, places)
-        if line is None or _inside(crop, line):
-            lines.append(line or Line(text[start:end].strip(), 0, 0, 0, 0, False))
-        else:
-            unseen.setdefault("pdf-off-page", []).append(line.text)
+        lines.append(line or Line(text[start:end].strip(), 0, 0, 0, 0, False))
     return Page(lines, unseen, crop[3] - crop[1], looks.images)
-
-
-def _inside(crop: Box, line: Line) -> bool:
-    left, bottom, right, top = crop
-    return line.x1 >= left - 1 and line.x0 <= right + 1 and bottom - 1 <= line.y + line.size and line.y <= top + 1
 
 
 def _line_spans(text: str) -> Iterator[tuple[int, int]]:
@@ -145,12 +138,21 @@ class _Looks:
         if mode in (pdf.FPDF_TEXTRENDERMODE_INVISIBLE, pdf.FPDF_TEXTRENDERMODE_CLIP):
             return "pdf-invisible"
         strokes = mode in (pdf.FPDF_TEXTRENDERMODE_STROKE, pdf.FPDF_TEXTRENDERMODE_FILL_STROKE)
+        box = _placed(_bounds(found), matrix)
+        if not self._on_page(box):
+            return "pdf-off-page"
+        if 0 < _font_size(found, matrix) <= _TINY_PT:
+            return "pdf-tiny"
         colour = None if strokes else _colour(found)
         if colour is not None and colour[3] <= 12:
             return "pdf-invisible"
         if colour is None or min(colour[:3]) < _LIGHT:
             return ""
-        return "" if self._on_dark(_placed(_bounds(found), matrix)) else "pdf-white-on-white"
+        return "" if self._on_dark(box) else "pdf-white-on-white"
+
+    def _on_page(self, box: Box) -> bool:
+        left, bottom, right, top = self.crop
+        return box[2] > left and box[0] < right and box[3] > bottom and box[1] < top
 
     def _on_dark(self, box: Box) -> bool:
         """Whether the last area painted under the middle of the box is a picture or not light."""
@@ -183,6 +185,15 @@ def _matrix(found: ctypes._Pointer[ctypes.Structure]) -> Matrix:
     if not pdf.FPDFPageObj_GetMatrix(found, raw):
         return _UNIT
     return raw.a, raw.b, raw.c, raw.d, raw.e, raw.f
+
+
+def _font_size(found: ctypes._Pointer[ctypes.Structure], matrix: Matrix) -> float:
+    """The height of a letter in points as drawn: the font's size under all scaling."""
+    size = ctypes.c_float()
+    if not pdf.FPDFTextObj_GetFontSize(found, size):
+        return 0.0
+    _, _, c, d, _, _ = _times(_matrix(found), matrix)
+    return abs(size.value) * math.hypot(c, d)
 
 
 def _times(inner: Matrix, outer: Matrix) -> Matrix:
@@ -240,8 +251,3 @@ def _measure(textpage: pdfium.PdfTextPage, text: str, start: int, end: int, plac
     size = max(abs(top - bottom), abs(last_top - last_bottom))
     baseline = min(bottom, last_bottom, top, last_top)
     return Line(stripped, left, max(left, right), baseline, size, weight >= 600 and last_weight >= 600)
-
-
-def tiny(line: Line) -> bool:
-    """Whether the line is too small to be read by people."""
-    return 0 < line.size <= _TINY_PT

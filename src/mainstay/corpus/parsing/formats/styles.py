@@ -12,10 +12,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from selectolax.lexbor import LexborHTMLParser, SelectolaxError
+from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 Colour = tuple[int, int, int]
-Rules = dict[int, dict[str, str]]
+Attributes = Mapping[str, str | None]
+Style = tuple[tuple[int, ...], str]  # the rules that match, and the inline style
 
 WHITE: Colour = (255, 255, 255)
 BLACK: Colour = (0, 0, 0)
@@ -113,25 +114,64 @@ def declarations(style: str) -> dict[str, str]:
     return found
 
 
-def rules(tree: LexborHTMLParser) -> Rules:
-    """The watched declarations that ``<style>`` elements give to each element, by the element's memory id."""
-    css = "\n".join(node.text() for node in tree.css("style"))[:_MAX_CSS]
-    found: Rules = {}
-    matches = 0
-    for count, (selector, body) in enumerate(_rules_of(css)):
-        wanted = declarations(body)
-        if not wanted or _DYNAMIC.search(selector):
-            continue
-        if count > _MAX_RULES or matches > _MAX_MATCHES:
-            break
-        try:
-            nodes = tree.css(selector)
-        except SelectolaxError:  # a selector newer than the library: the rule cannot be applied
-            continue
-        matches += len(nodes)
-        for node in nodes:
-            found.setdefault(node.mem_id, {}).update(wanted)
-    return found
+class Sheet:
+    """The styles of one page: what its ``<style>`` elements and inline styles say of each element.
+
+    Pages repeat few styles on many elements, so whatever follows from a style is worked out once and kept.
+    """
+
+    def __init__(self, tree: LexborHTMLParser) -> None:
+        css = "\n".join(node.text() for node in tree.css("style"))[:_MAX_CSS]
+        self._declared: list[dict[str, str]] = []
+        self._of_node: dict[int, tuple[int, ...]] = {}
+        self._merged: dict[Style, dict[str, str]] = {}
+        self._hiding: dict[tuple[Style, bool], str] = {}
+        self._looks: dict[tuple[Look, Style, str, str, str], Look] = {}
+        self._match(tree, css)
+
+    def _match(self, tree: LexborHTMLParser, css: str) -> None:
+        matches = 0
+        for count, (selector, body) in enumerate(_rules_of(css)):
+            wanted = declarations(body)
+            if not wanted or _DYNAMIC.search(selector):
+                continue
+            if count > _MAX_RULES or matches > _MAX_MATCHES:
+                return
+            try:
+                nodes = tree.css(selector)
+            except SelectolaxError:  # a selector newer than the library: the rule cannot be applied
+                continue
+            matches += len(nodes)
+            self._declared.append(wanted)
+            for node in nodes:
+                self._of_node[node.mem_id] = (*self._of_node.get(node.mem_id, ()), len(self._declared) - 1)
+
+    def style(self, node: LexborNode, attributes: Attributes) -> Style:
+        """A key for the element's style; elements with the same key are styled alike. The empty one says nothing."""
+        return self._of_node.get(node.mem_id, ()), attributes.get("style") or ""
+
+    def hides(self, style: Style, attributes: Attributes) -> str:
+        """How the element itself takes its whole subtree out of sight, or an empty string."""
+        key = style, "hidden" in attributes
+        if key not in self._hiding:
+            self._hiding[key] = _hides(self._values(style), hidden=key[1])
+        return self._hiding[key]
+
+    def inside(self, parent: Look, style: Style, attributes: Attributes) -> Look:
+        """The look inside an element, from its parent's look, its style and old-fashioned attributes."""
+        old = (attributes.get("color") or "", attributes.get("bgcolor") or "", attributes.get("background") or "")
+        key = parent, style, *old
+        if key not in self._looks:
+            self._looks[key] = _inherit(parent, self._values(style), *old)
+        return self._looks[key]
+
+    def _values(self, style: Style) -> dict[str, str]:
+        if style not in self._merged:
+            merged: dict[str, str] = {}
+            for number in style[0]:
+                merged |= self._declared[number]
+            self._merged[style] = merged | declarations(style[1])
+        return self._merged[style]
 
 
 def _rules_of(css: str) -> Iterator[tuple[str, str]]:
@@ -159,9 +199,8 @@ def _on_screen(prelude: str) -> bool:
     return re.fullmatch(r"@media\s+(?:only\s+)?(?:screen|all)|@layer.*|@supports.*", prelude.lower()) is not None
 
 
-def hides(style: Mapping[str, str], attributes: Mapping[str, str | None]) -> str:
-    """How the element itself takes its whole subtree out of sight, or an empty string."""
-    if style.get("display") == "none" or ("hidden" in attributes and style.get("display", "") == ""):
+def _hides(style: Mapping[str, str], *, hidden: bool) -> str:
+    if style.get("display") == "none" or (hidden and style.get("display", "") == ""):
         return "html-display-none"
     if style.get("visibility") in ("hidden", "collapse") or style.get("content-visibility") == "hidden":
         return "html-invisible"
@@ -195,15 +234,14 @@ def _off_screen(style: Mapping[str, str]) -> bool:
     return any(place is not None and place <= _FAR_PX for place in places)
 
 
-def inherit(parent: Look, style: Mapping[str, str], attributes: Mapping[str, str | None]) -> Look:
-    """The look inside an element, from its parent's look, its style and old-fashioned attributes."""
+def _inherit(parent: Look, style: Mapping[str, str], color: str, bgcolor: str, background: str) -> Look:
     look = parent
-    colour = style.get("-webkit-text-fill-color") or style.get("color") or attributes.get("color")
+    colour = style.get("-webkit-text-fill-color") or style.get("color") or color
     if colour and (known := _colour(colour, look.ground)) is not None:
         look = replace(look, colour=known, coloured=True)
-    ground = style.get("background-color") or style.get("background") or attributes.get("bgcolor") or ""
-    image = style.get("background-image") or style.get("background") or attributes.get("background") or ""
-    if "url(" in image or "gradient" in image or attributes.get("background"):
+    ground = style.get("background-color") or style.get("background") or bgcolor
+    image = style.get("background-image") or style.get("background") or background
+    if "url(" in image or "gradient" in image or background:
         look = replace(look, ground=None)
     elif ground and (known := _first_colour(ground, look.ground)) is not None:
         look = replace(look, ground=known)

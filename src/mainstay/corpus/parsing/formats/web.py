@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
@@ -71,6 +70,7 @@ _BLOCKS = frozenset(
         "option",
     ]
 )
+_UNSTYLED: styles.Style = ((), "")
 _LISTS = frozenset(("ul", "ol", "menu"))
 _CELLS = frozenset(("td", "th"))
 _DATE_NAMES = frozenset(
@@ -132,7 +132,7 @@ class _Walk:
 
     def __init__(self, tree: LexborHTMLParser, draft: Draft) -> None:
         self.draft, self.tree = draft, tree
-        self.rules = styles.rules(tree)
+        self.sheet = styles.Sheet(tree)
         self.foreign_css = tree.css_first("link[rel~=stylesheet]") is not None
         self.looks = [styles.Look()]
         self.inline: list[str] = []
@@ -176,8 +176,9 @@ class _Walk:
             self.draft.hide("html-comment", node.comment_content or "")
             return None
         tag = node.tag or ""
-        attributes: Mapping[str, str | None] = node.attributes if node.is_element_node else {}
-        if tag in _SILENT or self._hidden(node, attributes):
+        attributes: styles.Attributes = node.attributes if node.is_element_node else {}
+        style = self.sheet.style(node, attributes)
+        if tag in _SILENT or self._hidden(node, style, attributes):
             return None
         if tag == "br":
             self.inline.append("\n" if not self.cells and not self.in_row else " ")
@@ -192,7 +193,7 @@ class _Walk:
         if child is None:
             self._close(tag)
             return None
-        opened.append((tag, self._look(node, attributes)))
+        opened.append((tag, self._look(style, attributes)))
         return child
 
     def _leave(self, opened: list[tuple[str, bool]]) -> None:
@@ -203,30 +204,24 @@ class _Walk:
             self.looks.pop()
         self._close(tag)
 
-    def _style(self, node: LexborNode, attributes: Mapping[str, str | None]) -> dict[str, str]:
-        ruled = self.rules.get(node.mem_id) if self.rules else None
-        own = styles.declarations(attributes.get("style") or "") if "style" in attributes else {}
-        return {**ruled, **own} if ruled else own
-
-    def _hidden(self, node: LexborNode, attributes: Mapping[str, str | None]) -> bool:
-        if not attributes and not self.rules and node.tag != "dialog":
+    def _hidden(self, node: LexborNode, style: styles.Style, attributes: styles.Attributes) -> bool:
+        if node.tag == "dialog" and "open" not in attributes:
+            kind = "html-display-none"
+        elif style == _UNSTYLED and "hidden" not in attributes:
             return False
-        closed = node.tag == "dialog" and "open" not in attributes
-        kind = "html-display-none" if closed else styles.hides(self._style(node, attributes), attributes)
-        if kind:
-            shown = one_line(node.text(deep=True, separator=" "))
-            if shown:
-                self.draft.hide(kind, shown)
+        else:
+            kind = self.sheet.hides(style, attributes)
+        if kind and (shown := one_line(node.text(deep=True, separator=" "))):
+            self.draft.hide(kind, shown)
         return bool(kind)
 
-    def _look(self, node: LexborNode, attributes: Mapping[str, str | None]) -> bool:
-        style = self._style(node, attributes)
-        if not style and not ("color" in attributes or "bgcolor" in attributes or "background" in attributes):
+    def _look(self, style: styles.Style, attributes: styles.Attributes) -> bool:
+        if style == _UNSTYLED and not ("color" in attributes or "bgcolor" in attributes or "background" in attributes):
             return False
-        self.looks.append(styles.inherit(self.looks[-1], style, attributes))
+        self.looks.append(self.sheet.inside(self.looks[-1], style, attributes))
         return True
 
-    def _image(self, attributes: Mapping[str, str | None]) -> None:
+    def _image(self, attributes: styles.Attributes) -> None:
         if alt := (attributes.get("alt") or "").strip():
             self.draft.hide("alt-text", alt)
 
@@ -237,7 +232,7 @@ class _Walk:
         elif text.strip():
             self.draft.hide(kind, text)
 
-    def _open(self, tag: str, node: LexborNode, attributes: Mapping[str, str | None]) -> None:
+    def _open(self, tag: str, node: LexborNode, attributes: styles.Attributes) -> None:
         if tag not in _BLOCKS:
             return
         self._flush_unless_inline()
@@ -347,7 +342,7 @@ class _Walk:
                 self.draft.add("table", "\n".join(rows))
 
 
-def _first_number(attributes: Mapping[str, str | None]) -> int:
+def _first_number(attributes: styles.Attributes) -> int:
     start = attributes.get("start") or ""
     return int(start) if re.fullmatch(r"\d{1,6}", start) and int(start) > 0 else 1
 

@@ -1,0 +1,129 @@
+"""The front desk: who comes in, and whether their credential permits what they ask for.
+
+Programs show a key or token; the page's visitors have a cookie, which speaks only for requests that our own page made. The
+actor is known before a body is read, so nobody unknown makes us read fifty megabytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from mainstay.access.directory import ANONYMOUS
+from mainstay.access.keys import Permission, permit
+from mainstay.app import App
+from mainstay.errors import Unauthenticated
+from mainstay.types import Actor
+from mainstay.web.sessions import Session, Sessions, Tries
+
+REMEMBERED_IDS = 10_000
+PERMISSION = "x-permission"
+SIGNED_IN = "signed-in"
+
+
+class Desk:
+    """One per server."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.sessions = Sessions(app.clock)
+        self.tries = Tries(app.clock)
+        self._used_ids: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def actor(self, request: Request) -> Actor:
+        """Who asks. Errors: Unauthenticated, and what ``Identity.authenticate`` raises."""
+        authorization = request.headers.get("authorization")
+        on_behalf_of = request.headers.get("x-mainstay-user")
+        if authorization is None and on_behalf_of is None and from_our_page(request):
+            session = self.session(request)
+            if session is not None:
+                return self.actor_of(session)
+        return self.app.identity.authenticate(authorization=authorization, on_behalf_of=on_behalf_of)
+
+    def actor_of(self, session: Session) -> Actor:
+        """The Actor of a session, as of now."""
+        if session.principal:
+            return self.app.identity.actor_for(session.principal)
+        return self.app.identity.authenticate(authorization=session.authorization, on_behalf_of=None)
+
+    def session(self, request: Request) -> Session | None:
+        token = request.cookies.get(cookie_name(request))
+        return None if token is None else self.sessions.of(token)
+
+    def admit(self, request: Request, needed: str) -> Actor:
+        """The actor, if permitted. Errors: Unauthenticated, Refused."""
+        actor = self.actor(request)
+        if needed != SIGNED_IN:
+            permit(actor, Permission(needed))
+        elif actor.principal == ANONYMOUS:
+            raise Unauthenticated(
+                "this takes somebody who is known", fix="send `Authorization: Bearer` with an API key or a token"
+            )
+        return actor
+
+    def own_id(self, request: Request) -> str:
+        """The id to keep this request's trace under: the one the caller offered if nobody has used it, else a new one."""
+        offered: str = request.state.request_id
+        if request.state.offered_id and not self._claim(offered):
+            request.state.request_id = self.app.clock.new_id("req")
+        request.state.offered_id = False
+        return str(request.state.request_id)
+
+    def _claim(self, request_id: str) -> bool:
+        with self._lock:
+            if request_id in self._used_ids or self.app.traces.get(request_id) is not None:
+                return False
+            self._used_ids[request_id] = None
+            if len(self._used_ids) > REMEMBERED_IDS:
+                self._used_ids.popitem(last=False)
+            return True
+
+
+class Guarded(APIRoute):
+    """A route that says in its ``openapi_extra`` which permission it takes, and is closed to everybody else."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        needed = (self.openapi_extra or {})[PERMISSION]
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            request.state.actor = await run_in_threadpool(request.app.state.desk.admit, request, needed)
+            return await handle(request)
+
+        return guarded
+
+
+def needs(permission: Permission | str) -> dict[str, Any]:
+    """What a Guarded route writes into its ``openapi_extra``."""
+    return {PERMISSION: str(permission), "security": [{"bearer": []}]}
+
+
+async def _actor(request: Request) -> Actor:
+    actor: Actor = request.state.actor
+    return actor
+
+
+Asker = Annotated[Actor, Depends(_actor)]
+"""The actor whom the route has admitted."""
+
+
+def from_our_page(request: Request) -> bool:
+    """Whether the browser says that our own page sent this; without such a word, no."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc == request.headers.get("host")
+
+
+def cookie_name(request: Request) -> str:
+    return "__Host-mainstay" if request.url.scheme == "https" else "mainstay"

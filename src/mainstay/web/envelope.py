@@ -1,0 +1,141 @@
+"""What every response carries and every request is held to: ids, security headers, a bounded body, no traceback.
+
+Plain ASGI, so that streams pass through as they come. It is the outermost layer of ours: whatever escapes the rest ends
+here as one problem document, and its traceback in the log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mainstay.errors import TooLarge
+from mainstay.types import Clock
+from mainstay.web.problems import Problem, problem_of
+
+COMPATIBLE = ("/v1/chat/", "/v1/models")
+"""Where errors take the form that OpenAI clients read."""
+KEEP_STATIC = "public, max-age=86400"  # their addresses carry a hash of their content
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_DATA_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+_log = logging.getLogger(__name__)
+
+
+class Envelope:
+    """The middleware. ``body_limit`` says how many bytes a request to a path may bring."""
+
+    def __init__(self, app: ASGIApp, *, clock: Clock, body_limit: Callable[[str], int]) -> None:
+        self._app, self._clock, self._body_limit = app, clock, body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, self._clock, self._body_limit(scope["path"]))
+        try:
+            if exchange.announced > exchange.limit:
+                raise exchange.too_large()
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:  # the outermost door: one of two places that may not die of a surprise
+            if not isinstance(error, TooLarge):
+                _log.exception("request %s failed", exchange.state["request_id"])
+            if exchange.started:
+                raise  # the response is under way and can only be broken off
+            await exchange.refuse(problem_of(error))
+
+
+class _Exchange:
+    """One request and its response."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, clock: Clock, limit: int) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self.limit, self._received, self.started, self._replaced = limit, 0, False, False
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        length = headers.get(b"content-length", "")
+        self.announced = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
+        offered = headers.get(b"x-request-id", "")
+        self.state: dict[str, Any] = scope.setdefault("state", {})
+        self.state["offered_id"] = _REQUEST_ID.fullmatch(offered) is not None
+        self.state["request_id"] = offered if self.state["offered_id"] else clock.new_id("req")
+        self.state["nonce"] = secrets.token_urlsafe(18)
+        self._traceparent = _child_of(headers.get(b"traceparent", ""))
+
+    def too_large(self) -> TooLarge:
+        return TooLarge(f"the body has more than {self.limit} bytes", where="body", fix="send less")
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        if self._received > self.limit:
+            self._replaced = True
+            raise self.too_large()
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self._replaced and not self.started:
+            # Whoever read the body may have taken our error for another one: what is true is that it was too large.
+            await self.refuse(problem_of(self.too_large()))
+        elif self._replaced:
+            return
+        elif message["type"] == "http.response.start":
+            self.started = True
+            await self._send({**message, "headers": [*message["headers"], *self._headers(message["headers"])]})
+        else:
+            await self._send(message)
+
+    async def refuse(self, problem: Problem) -> None:
+        """Answer with a problem, unless an answer is under way."""
+        self.started = True
+        document = (
+            problem.openai()
+            if self._scope["path"].startswith(COMPATIBLE)
+            else problem.document(self.state["request_id"])
+        )
+        body = json.dumps(document).encode()
+        kind = "application/json" if "error" in document else "application/problem+json"
+        own = {"content-type": kind, "content-length": str(len(body)), "connection": "close", **problem.headers}
+        headers = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in own.items()]
+        await self._send(
+            {"type": "http.response.start", "status": problem.status, "headers": [*headers, *self._headers(headers)]}
+        )
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _headers(self, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        named = {name.lower(): value for name, value in given}
+        page = named.get(b"content-type", b"").startswith(b"text/html")
+        added = {
+            "x-request-id": self.state["request_id"],
+            "traceparent": self._traceparent,
+            "x-content-type-options": "nosniff",
+            # A page sends its address to itself alone. With no-referrer, browsers also hide the Origin of our own forms.
+            "referrer-policy": "same-origin" if page else "no-referrer",
+            "cross-origin-opener-policy": "same-origin",
+            "cross-origin-resource-policy": "same-origin",
+            "content-security-policy": _PAGE_POLICY.format(nonce=self.state["nonce"]) if page else _DATA_POLICY,
+            "cache-control": KEEP_STATIC if self._scope["path"].startswith("/static/") else "no-store",
+        }
+        if self._scope.get("scheme") == "https":
+            added["strict-transport-security"] = "max-age=31536000"
+        return [(name.encode(), value.encode()) for name, value in added.items() if name.encode() not in named]
+
+
+def _child_of(parent: str) -> str:
+    """Our place in the caller's trace, or the start of a new one."""
+    match = _TRACEPARENT.fullmatch(parent.strip())
+    known = match is not None and match[1] != "ff" and set(match[2]) != {"0"} and set(match[3]) != {"0"}
+    trace = match[2] if match is not None and known else secrets.token_hex(16)
+    flags = match[4] if match is not None and known else "00"
+    return f"00-{trace}-{secrets.token_hex(8)}-{flags}"

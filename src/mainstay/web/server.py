@@ -1,0 +1,166 @@
+"""Puts the door together and opens it: routes, pages, error faces, uvicorn."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from mainstay import __version__
+from mainstay.app import App
+from mainstay.errors import Invalid, MainstayError
+from mainstay.web import answers, compatible, documents, pages, requests
+from mainstay.web.desk import Desk
+from mainstay.web.envelope import COMPATIBLE, Envelope
+from mainstay.web.problems import problem_of
+from mainstay.web.views import HealthView, Json, LiveView, ProblemJson, ProblemView
+
+SMALL_BODY = 1024 * 1024
+RETRY_AFTER_S = "5"
+KEEP_ALIVE_S, GRACE_S = 15, 10
+_METHODS = ("get", "put", "post", "delete", "patch")
+
+
+def create_api(app: App) -> FastAPI:
+    """The HTTP application over an App. The caller starts and closes the App."""
+    desk = Desk(app)
+    api = FastAPI(
+        title=app.settings.service.name,
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        default_response_class=Json,
+        responses={"default": {"model": ProblemView, "description": "What went wrong (RFC 9457)."}},
+    )
+    api.state.desk = desk
+    for router in (
+        answers.routes(desk),
+        documents.routes(desk),
+        compatible.routes(desk),
+        requests.routes(desk),
+        _probes(app),
+    ):
+        api.include_router(router)
+    pages.add(api, desk)
+    for error in (MainstayError, RequestValidationError, HTTPException):
+        api.add_exception_handler(error, _said)
+    api.add_middleware(Envelope, clock=app.clock, body_limit=lambda path: _body_limit(app, path))
+    api.openapi = lambda: _openapi(api)  # type: ignore[method-assign] # the way FastAPI documents for changing it
+    return api
+
+
+def serve(app: App, host: str, port: int) -> None:
+    """Start the App's background work and serve until interrupted. Port 0 takes a free one. Errors: Invalid when the address is
+    not to be had."""
+    listening = _listening(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving http://{shown}:{listening.getsockname()[1]}", file=sys.stderr, flush=True)
+    config = uvicorn.Config(
+        create_api(app),
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        lifespan="off",
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    if threading.current_thread() is threading.main_thread():
+        # uvicorn repeats the signal once it has shut down; at its default, SIGTERM would end us before the App is closed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    app.start()
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:
+        return
+    finally:
+        listening.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Invalid(
+            f"can not listen ({reason})", where=f"{host}:{port}", fix="choose another --port, or end what holds it"
+        ) from None
+
+
+def _body_limit(app: App, path: str) -> int:
+    if not path.startswith("/v1/documents"):
+        return SMALL_BODY
+    # Twice the document: base64 takes a third more, JSON's escapes up to as much again. The document itself is measured later.
+    return 2 * app.settings.service.limits.document_mb * 1024 * 1024 + SMALL_BODY
+
+
+def _said(request: Request, error: Exception) -> Response:
+    """An error, in the form that whoever asked can read."""
+    problem = problem_of(error)
+    headers = dict(problem.headers)
+    if request.url.path.startswith(COMPATIBLE):
+        return Json(problem.openai(), problem.status, headers)
+    if pages.is_page(request):
+        return pages.problem(request, problem)
+    return ProblemJson(problem.document(request.state.request_id), problem.status, headers)
+
+
+def _probes(app: App) -> APIRouter:
+    router = APIRouter(tags=["Operations"])
+
+    @router.get("/livez", response_model=LiveView, summary="Does the process run?")
+    def livez() -> Response:
+        """Answers without looking at anything."""
+        return Json({"status": "alive"})
+
+    @router.get("/readyz", response_model=HealthView, summary="Can it answer now?")
+    def readyz() -> Response:
+        """503 with the reason while it can not."""
+        health = app.health()
+        said = {"status": "ready" if health.ready else "not ready", "checks": health.checks}
+        return Json(said) if health.ready else Json(said, 503, {"Retry-After": RETRY_AFTER_S})
+
+    return router
+
+
+def _openapi(api: FastAPI) -> dict[str, Any]:
+    if api.openapi_schema is None:
+        made = FastAPI.openapi(api)
+        made.setdefault("components", {})["securitySchemes"] = {
+            "bearer": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "An API key (mst_...) or a token of the identity provider.",
+            }
+        }
+        for path, operations in made["paths"].items():
+            for method in _METHODS:
+                operation = operations.get(method)
+                if operation is not None:
+                    operation["responses"].pop("422", None)  # FastAPI's own form of errors, which is not ours
+                    _problems_typed(operation, path)
+        for unused in ("HTTPValidationError", "ValidationError"):
+            made["components"].get("schemas", {}).pop(unused, None)
+        api.openapi_schema = made
+    return api.openapi_schema
+
+
+def _problems_typed(operation: dict[str, Any], path: str) -> None:
+    """Say in which form this address tells of problems."""
+    if path.startswith(COMPATIBLE):
+        error = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
+        said = {"description": "What went wrong, as OpenAI clients read it.", "content": {"application/json": {"schema": error}}}
+    else:
+        problem = {"schema": {"$ref": f"#/components/schemas/{ProblemView.__name__}"}}
+        said = {"description": "What went wrong (RFC 9457).", "content": {"application/problem+json": problem}}
+    operation["responses"]["default"] = said

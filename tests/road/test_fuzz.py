@@ -1,0 +1,41 @@
+"""Our own OpenAPI document, and what a generator makes of it: no server error, and every answer as documented."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import content_type_conformance, not_a_server_error, response_schema_conformance
+
+from mainstay.web.server import create_api
+from tests.road.conftest import Service
+
+CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
+EXAMPLES = {GenerationMode.POSITIVE: 12, GenerationMode.NEGATIVE: 8}
+
+
+def test_whatever_is_sent(service: Service) -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_api(service.app))
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert len(operations) > 14
+    for operation in operations:
+        for mode, examples in EXAMPLES.items():
+            _sent(operation, mode, examples, service.headers("hugo"))
+
+
+def _sent(operation: Any, mode: GenerationMode, examples: int, headers: dict[str, str]) -> None:
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def one(case: Any) -> None:
+        case.validate_response(case.call(headers=headers), checks=CHECKS)
+
+    one()
