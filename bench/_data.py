@@ -95,9 +95,7 @@ class Retrieval:
 
 def scifact(data: Path) -> Retrieval:
     folder = data / "scifact"
-    texts = [
-        Text(id=str(d["_id"]), title=d["title"], text=d["text"]) for d in _lines(folder / "corpus.jsonl")
-    ]
+    texts = [Text(id=str(d["_id"]), title=d["title"], text=d["text"]) for d in _lines(folder / "corpus.jsonl")]
     splits = []
     for suffix in ("", "_train"):
         wanted: dict[str, set[str]] = {}

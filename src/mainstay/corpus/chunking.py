@@ -21,7 +21,7 @@ from mainstay.text.sentences import sentences
 Path = tuple[str, ...]
 
 _TINY = 0.35  # of max_chars: sections smaller than that may share a chunk with their neighbour
-_PIECE = 8_000  # characters of one paragraph looked at together for sentences; keeps hostile text from quadratic time
+_PIECE = 4_000  # characters of one paragraph looked at together for sentences; keeps hostile text from quadratic time
 _LINE_JOIN = 0.1  # of target_chars: shorter rows and code lines are taken together before cutting
 _SENTENCE_JOIN = 0.03
 _MOST_UNITS = 150  # in one chunk: bounds the search for cuts
@@ -88,7 +88,7 @@ def chunk(
     parsed: Parsed,
     *,
     max_chars: int = 1000,
-    target_chars: int = 850,
+    target_chars: int = 875,
     title: str | None = None,
     date: date | None = None,
 ) -> tuple[Chunk, ...]:
@@ -203,14 +203,14 @@ def _lines(text: str, block: Block) -> Iterator[tuple[int, int]]:
 
 
 def _sentences(text: str, block: Block) -> Iterator[tuple[int, int]]:
+    """The sentences of a block, looked for window by window; a sentence that a window cuts is looked at again."""
     start = block.start
     while start < block.end:
         stop = min(block.end, start + _PIECE)
-        if stop < block.end:
-            stop = (
-                max(text.rfind("\n", start + _PIECE // 2, stop), text.rfind(" ", start + _PIECE // 2, stop)) + 1 or stop
-            )
-        yield from ((start + a, start + b) for a, b in sentences(text[start:stop]))
+        spans = [(start + a, start + b) for a, b in sentences(text[start:stop])]
+        if stop < block.end and len(spans) > 1:
+            stop = spans.pop()[0]
+        yield from spans
         start = stop
 
 

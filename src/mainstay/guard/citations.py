@@ -30,6 +30,7 @@ from mainstay.text.words import (
     opener,
     quantities,
     stem,
+    within,
     word_set,
     words,
 )
@@ -105,11 +106,12 @@ class _Claim:
 
 def _telling(text: str) -> list[str]:
     """The stems of the content words that are not part of a number or a date: those are compared by value."""
-    taken = [(q.start, q.end) for q in quantities(text) if q.sure] + [(d.start, d.end) for d in dates(text)]
+    dated = within((d.start, d.end) for d in dates(text))
+    numbers = {at for q in quantities(text) if q.sure for at in range(q.start, q.end)}
     return [
         stem(w.folded)
         for w in words(text)
-        if is_content(w.folded) and not is_unit(w.folded) and not any(a <= w.start < b for a, b in taken)
+        if is_content(w.folded) and not is_unit(w.folded) and w.start not in numbers and not dated(w.start)
     ]
 
 

@@ -23,7 +23,9 @@ _MAX = 200_000
 # --- to plain text ---------------------------------------------------------------------------------------------------
 
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_BLOCKS = re.compile(r"<(script|style|svg|math|iframe|object|template|noscript)\b.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)
+_BLOCKS = re.compile(
+    r"<(script|style|svg|math|iframe|object|template|noscript)\b.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE
+)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,4000}>?|<[!?][^<>]{0,4000}>?")
 _AUTOLINK = re.compile(r"<([a-zA-Z][a-zA-Z0-9+.-]{1,31}:[^\s<>]*|[^\s<>@]+@[^\s<>]+)>")
 _LABEL = r"((?:\\.|[^\[\]\\]|\[(?:\\.|[^\[\]\\])*\])*)"
@@ -32,7 +34,9 @@ _IMAGE = re.compile(rf"!\[{_LABEL}\](?:{_TARGET}|\[[^\[\]]*\])")
 _IMAGE_BARE = re.compile(r"!(?=\[)")
 _LINK = re.compile(rf"(?<!\\)\[{_LABEL}\]{_TARGET}")
 _REFERENCE = re.compile(rf"(?<!\\)\[{_LABEL}\]\[([^\[\]]*)\]")
-_DEFINITION = re.compile(r"^[ >*+-]{0,12}\[(?!\^)(?:\\.|[^\[\]\\])+\]:[ \t]*\n?[ \t]*\S.*(?:\n[ \t]+[\"'(].*)?$", re.MULTILINE)
+_DEFINITION = re.compile(
+    r"^[ >*+-]{0,12}\[(?!\^)(?:\\.|[^\[\]\\])+\]:[ \t]*\n?[ \t]*\S.*(?:\n[ \t]+[\"'(].*)?$", re.MULTILINE
+)
 _TOP = (
     "com|org|net|edu|gov|mil|int|io|ai|app|dev|co|me|info|biz|xyz|top|site|online|shop|club|live|link|click|page|cloud|tech"
     "|de|uk|fr|es|it|nl|pt|ch|at|be|eu|us|ca|au|jp|cn|ru|in|br|pl|se|no|dk|fi|cz|ie|nz|za|kr|tv|cc|ly|gg|to|zip|mov"
@@ -110,7 +114,17 @@ _ALLOWED_TOKENS = frozenset(
         *("strong_open", "strong_close", "code_inline", "code_block", "fence", "blockquote_open", "blockquote_close"),
         *("bullet_list_open", "bullet_list_close", "ordered_list_open", "ordered_list_close", "list_item_open"),
         *("list_item_close", "heading_open", "heading_close", "hr", "table_open", "table_close", "thead_open"),
-        *("thead_close", "tbody_open", "tbody_close", "tr_open", "tr_close", "th_open", "th_close", "td_open", "td_close"),
+        *(
+            "thead_close",
+            "tbody_open",
+            "tbody_close",
+            "tr_open",
+            "tr_close",
+            "th_open",
+            "th_close",
+            "td_open",
+            "td_close",
+        ),
         *("s_open", "s_close"),
     }
 )

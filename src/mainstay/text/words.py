@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -243,9 +244,21 @@ _UNSURE_NUMERALS = word_set("one un uno um een eins once elf due sei dix tre neu
 
 def quantities(text: str) -> list[Quantity]:
     """All numbers of the text, dates left out (see :func:`dates`), in order."""
-    taken = [(d.start, d.end) for d in dates(text)]
+    dated = within((d.start, d.end) for d in dates(text))
     found = [*_spaced(text), *_digits(text), *_spelled(text)]
-    return sorted((q for q in found if not any(a <= q.start < b for a, b in taken)), key=lambda q: q.start)
+    return sorted((q for q in found if not dated(q.start)), key=lambda q: q.start)
+
+
+def within(spans: Iterable[tuple[int, int]]) -> Callable[[int], bool]:
+    """A test whether a position lies in one of the spans, which are ordered and disjoint."""
+    ordered = list(spans)
+    starts = [a for a, _ in ordered]
+
+    def inside(at: int) -> bool:
+        i = bisect_right(starts, at) - 1
+        return i >= 0 and at < ordered[i][1]
+
+    return inside
 
 
 def is_unit(folded: str) -> bool:
@@ -254,7 +267,7 @@ def is_unit(folded: str) -> bool:
 
 
 def _digits(text: str) -> Iterator[Quantity]:
-    spaced = [(m.start(), m.end()) for m in _SPACED.finditer(text)]
+    spaced = within((m.start(), m.end()) for m in _SPACED.finditer(text))
     for match in _NUMBER.finditer(text):
         tight = fold(match["tight"] or "").replace(" ", "")
         if tight and tight not in _UNITS and tight not in _MAGNITUDE and tight not in {"m", "x", "pp"}:
@@ -273,8 +286,7 @@ def _digits(text: str) -> Iterator[Quantity]:
         sign = -1 if match["sign"] else 1
         values = frozenset(sign * v * f for v in _readings(match["digits"]) for f in factors)
         at = match.start("digits")
-        sure = not any(a <= at < b for a, b in spaced)
-        yield Quantity(values, unit, match[0].strip(), at, match.end(), sure=sure)
+        yield Quantity(values, unit, match[0].strip(), at, match.end(), sure=not spaced(at))
 
 
 def _spaced(text: str) -> Iterator[Quantity]:
@@ -514,9 +526,10 @@ def names(text: str) -> list[Name]:
         return codes
     capital = [w.text[0].isupper() for w in all_words]
     crowded = len(all_words) >= 5 and (2 * sum(capital[1:]) > len(all_words) or _german_like(all_words, capital))
+    coded = within((c.start, c.end) for c in codes)
     runs: list[list[int]] = []
     for i, word in enumerate(all_words):
-        if not capital[i] or any(c.start <= word.start < c.end for c in codes):
+        if not capital[i] or coded(word.start):
             continue
         if runs and runs[-1][-1] == i - 1 and _one_name(text, all_words[i - 1], word):
             runs[-1].append(i)

