@@ -16,11 +16,12 @@ from mainstay.guard.citations import CheckedDraft, check, check_draft
 from mainstay.guard.hidden_text import clean
 from mainstay.guard.rendering import plain
 from mainstay.models import extractive
+from mainstay.models.chat import ChatModel, ChatRequest, Done, FailureKind, Message, ModelFailure, Reason
 from mainstay.models.prices import Price
-from mainstay.models.chat import ChatModel, ChatRequest, Done, FailureKind, ModelFailure
 from mainstay.prompts.loader import Prompt, render
 from mainstay.records.traces import Journey, Traces
 from mainstay.retrieval.search import Found, Searcher
+from mainstay.text.contradictions import contradictions
 from mainstay.text.language import language, notice_other_language
 from mainstay.text.phrases import phrase
 from mainstay.text.sentences import sentences
@@ -138,7 +139,7 @@ class Answering:
             found = self._found(question, scope, journey)
             draft = self._asked_back(found, spoken)
             if draft is None:
-                draft = yield from self._written(question, found, spoken, deadline, journey)
+                draft = yield from self._written(question, found, scope, spoken, deadline, journey)
             notices = [*self._retrieval_notices(found, spoken), *draft.notices]
             other = notice_other_language(spoken, _source_languages(draft, found))
             notices += [other] if other else []
@@ -200,7 +201,7 @@ class Answering:
         )
 
     def _written(
-        self, question: Question, found: Found, spoken: str, deadline: float, journey: Journey
+        self, question: Question, found: Found, scope: Scope, spoken: str, deadline: float, journey: Journey
     ) -> Generator[Event, None, _Draft]:
         if not found.passages or not content(question.text):
             journey.span("generate", model="", abstained="nothing found")
@@ -208,9 +209,9 @@ class Answering:
         if self.model is None:
             return (yield from self._quoted(question, found, spoken, journey, ()))
         try:
-            return (yield from self._generated(self.model, question, found, spoken, deadline, journey))
+            return (yield from self._generated(self.model, question, found, scope, spoken, deadline, journey))
         except ModelFailure as failure:
-            if not failure.elsewhere and failure.kind is not FailureKind.DEADLINE:
+            if failure.kind is FailureKind.CONTENT_FILTER:  # an outcome for the asker, never routed around
                 journey.span("generate", model=self.model.name, failed=str(failure.kind))
                 return _Draft(
                     status=Status.REFUSED,
@@ -225,7 +226,7 @@ class Answering:
                 mode=Mode.ECONOMY,
                 notices=(phrase("model_down", spoken), *draft.notices),
                 # An answer that broke off may have been charged in full: booked at the most it can have cost.
-                cost_nanodollars=self._cap() if failure.maybe_paid and not self.model.price == FREE else 0,
+                cost_nanodollars=self._cap() if failure.maybe_paid and self.model.price != FREE else 0,
             )
 
     def _quoted(
@@ -256,75 +257,106 @@ class Answering:
         )
 
     def _generated(
-        self, model: ChatModel, question: Question, found: Found, spoken: str, deadline: float, journey: Journey
+        self,
+        model: ChatModel,
+        question: Question,
+        found: Found,
+        scope: Scope,
+        spoken: str,
+        deadline: float,
+        journey: Journey,
     ) -> Generator[Event, None, _Draft]:
-        """A language model's draft, let out as far as it is supported."""
-        passages = found.passages[:MODEL_PASSAGES]
-        request = self._request(model, question, passages, spoken, deadline)
-        if request is None:
-            draft = yield from self._quoted(question, found, spoken, journey, (f"{model.name}:too_dear",))
-            return replace(draft, mode=Mode.ECONOMY, notices=(phrase("too_dear", spoken), *draft.notices))
+        """A language model's draft, let out as far as it is supported; fewer passages when all are too many or too dear."""
+        passages = self._searcher.widened(found.passages[:MODEL_PASSAGES], scope=scope)
+        while True:
+            request = self._request(model, question, passages, spoken, deadline)
+            if request is None and len(passages) == 1:
+                draft = yield from self._quoted(question, found, spoken, journey, (f"{model.name}:too_dear",))
+                return replace(draft, mode=Mode.ECONOMY, notices=(phrase("too_dear", spoken), *draft.notices))
+            if request is not None:
+                try:
+                    return (yield from self._checked(model, request, passages, question, spoken, journey))
+                except ModelFailure as failure:
+                    if failure.kind is not FailureKind.CONTEXT_TOO_LONG or len(passages) == 1:
+                        raise
+            passages = passages[: len(passages) // 2]
+
+    def _checked(
+        self,
+        model: ChatModel,
+        request: ChatRequest,
+        passages: Sequence[Passage],
+        question: Question,
+        spoken: str,
+        journey: Journey,
+    ) -> Generator[Event, None, _Draft]:
+        """One call: its text sentence by sentence, each only after its source was found to carry it."""
         sources = dict(enumerate(passages, 1))
         mark = self._agreement.citations.unsupported == "mark"
-        said, shown, cited = "", "", 0
+        said, shown, cited, whole_until = "", "", 0, 0
         done: Done | None = None
-        checked = check_draft("", sources, question.text)
-        for event in model.stream(request):
-            if isinstance(event, Done):
-                done = event
-                break
-            said += event.text
-            finished_part = _finished(said)
-            if finished_part and event.text.strip():
-                checked = check_draft(plain(finished_part), sources, question.text, mark=mark)
-                if checked.text.startswith(shown) and len(checked.text) > len(shown):
-                    for citation in checked.citations[cited:]:
-                        yield Cited(citation=citation)
-                    yield TextPiece(text=checked.text[len(shown) :])
-                    shown, cited = checked.text, len(checked.citations)
-        assert done is not None  # a stream ends in Done or raises
-        whole = said if done.reason == "stop" else _finished(said)
-        checked = check_draft(plain(whole), sources, question.text, mark=mark)
-        for citation in checked.citations[cited:]:
-            yield Cited(citation=citation)
-        if checked.text.startswith(shown) and checked.text != shown:
-            yield TextPiece(text=checked.text[len(shown) :])
-        usage = done.usage or Usage(input_tokens=request.input_token_bound, output_tokens=len(said.encode()))
+        try:
+            for event in model.stream(request):
+                if isinstance(event, Done):
+                    done = event
+                    break
+                said += event.text
+                until = len(_finished(said))
+                if until > whole_until:
+                    whole_until = until
+                    checked = check_draft(plain(said[:until]), sources, question.text, mark=mark)
+                    yield from _news(checked, shown, cited)
+                    if checked.text.startswith(shown):
+                        shown, cited = checked.text, len(checked.citations)
+        except ModelFailure as failure:
+            if not shown:
+                raise
+            journey.facts["broke_off"] = str(
+                failure.kind
+            )  # what was checked and shown stands; it is not called complete
+        reason = done.reason if done else "length"
+        checked = check_draft(plain(said if reason == "stop" else _finished(said)), sources, question.text, mark=mark)
+        yield from _news(checked, shown, cited)
+        usage = done.usage if done else None
+        estimate = Usage(input_tokens=request.input_token_bound, output_tokens=request.max_output_tokens)
+        dropped = sum(not sentence.kept for sentence in checked.sentences)
         journey.span(
             "generate",
             model=model.name,
-            finish=done.reason,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
+            finish=reason,
+            passages=len(passages),
+            input_tokens=(usage or estimate).input_tokens,
+            output_tokens=(usage or estimate).output_tokens,
+            estimated=usage is None,
         )
-        dropped = sum(not sentence.kept for sentence in checked.sentences)
         journey.span("verify", citations=len(checked.citations), unsupported=dropped, invented=list(checked.invented))
         return _Draft(
-            status=_status(checked, done, dropped),
-            text=checked.text or phrase("declined" if done.reason == "content_filter" else "not_found", spoken),
+            status=_status(checked, reason, dropped),
+            text=checked.text or phrase("declined" if reason == "content_filter" else "not_found", spoken),
             citations=checked.citations,
-            confidence=round(checked.supported_share, 4),
+            confidence=round(checked.supported_share, 4) if checked.citations else 0.0,
             model=model.name,
             route=(f"{model.name}:answered" if checked.text else f"{model.name}:unsupported",),
-            usage=usage,
-            cost_nanodollars=model.price.cost(usage),
-            notices=(phrase("cut_short", spoken),) if done.reason == "length" else (),
+            usage=usage or estimate,
+            cost_nanodollars=model.price.cost(usage or estimate),
+            notices=(
+                *_disagreement(checked.citations, spoken),
+                *((phrase("cut_short", spoken),) if reason == "length" else ()),
+            ),
         )
 
     def _request(
         self, model: ChatModel, question: Question, passages: Sequence[Passage], spoken: str, deadline: float
     ) -> ChatRequest | None:
         """What to ask, with the output limited to what the cap can still pay; None when that is too little to be of use."""
-        messages = render(
-            self._prompt,
-            question=question.text,
-            passages=[
-                {"n": n, "title": p.title, "text": p.text, "date": p.modified} for n, p in enumerate(passages, 1)
-            ],
-            history=[{"role": role, "text": text} for role, text in question.history],
-            language=spoken,
+        asked = render(self._prompt, question=question.text, passages=list(passages), language=spoken)
+        history = tuple(
+            Message(role="assistant" if role == "assistant" else "user", content=text)
+            for role, text in question.history
         )
-        wanted = ChatRequest(messages=messages, max_output_tokens=self._max_output, deadline=deadline)
+        wanted = ChatRequest(
+            messages=(*asked[:-1], *history, asked[-1]), max_output_tokens=self._max_output, deadline=deadline
+        )
         affordable = model.price.max_output_for(self._cap(), wanted)
         return None if affordable < MIN_OUTPUT_TOKENS else replace(wanted, max_output_tokens=affordable)
 
@@ -338,9 +370,8 @@ class Answering:
         elif found.waiting:
             share = 100 * (found.readable - found.waiting) // max(found.readable, 1)
             notices.append(phrase("vectors_waiting", spoken, percent=str(share)))
-        for condition in found.dropped:
-            notices.append(phrase("filter_dropped", spoken, filter=shown_filter(condition)))
-        return notices
+        dropped = (shown_filter(condition) for condition in found.dropped)
+        return [*notices, *(phrase("filter_dropped", spoken, filter=shown) for shown in dropped)]
 
     def _sealed(self, draft: _Draft, spoken: str, notices: Sequence[str], journey: Journey) -> Answer:
         return Answer(
@@ -424,10 +455,27 @@ def _finished(text: str) -> str:
     return text[: spans[-1][0]].rstrip() if spans else ""
 
 
-def _status(checked: CheckedDraft, done: Done, dropped: int) -> Status:
-    if done.reason == "content_filter" or not checked.citations:
+def _news(checked: CheckedDraft, shown: str, cited: int) -> Iterator[Event]:
+    """What a longer draft adds to what was let out; nothing when it would have to take something back."""
+    if checked.text.startswith(shown) and len(checked.text) > len(shown):
+        yield from (Cited(citation=citation) for citation in checked.citations[cited:])
+        yield TextPiece(text=checked.text[len(shown) :])
+
+
+def _disagreement(citations: Sequence[Citation], spoken: str) -> tuple[str, ...]:
+    """A notice when quoted sources say different things about the same."""
+    pairs = contradictions(
+        [citation.quote for citation in citations], lambda i, j: citations[i].document == citations[j].document
+    )
+    numbers = sorted({citations[i].n for pair in pairs for i in pair})
+    shown = ", ".join(f"[{n}]" for n in numbers)
+    return (phrase("sources_disagree", spoken, sources=shown),) if numbers else ()
+
+
+def _status(checked: CheckedDraft, reason: Reason, dropped: int) -> Status:
+    if reason == "content_filter" or not checked.citations:
         return Status.REFUSED
-    return Status.PARTIAL if dropped or done.reason == "length" else Status.ANSWERED
+    return Status.PARTIAL if dropped or reason == "length" else Status.ANSWERED
 
 
 def shown_filter(condition: Filter) -> str:

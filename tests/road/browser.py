@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -25,11 +25,20 @@ class Browser:
         commands, self._to = os.pipe()
         self._from, answers = os.pipe()
         low = commands, answers
-        commands, answers = (fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in low)  # clear of 3 and 4, where Chromium reads them
-        start = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1200,900", *flags]
+        commands, answers = (
+            fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in low
+        )  # clear of 3 and 4, where Chromium reads them
+        start = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--window-size=1200,900",
+            *flags,
+        ]
+        start += ["--remote-debugging-pipe", f"--user-data-dir={self._profile}", "about:blank"]
         self._process = subprocess.Popen(
-            ["bash", "-c", f'exec "$0" "$@" 3<&{commands} 4>&{answers}', CHROMIUM, *start]
-            + ["--remote-debugging-pipe", f"--user-data-dir={self._profile}", "about:blank"],
+            ["bash", "-c", f'exec "$0" "$@" 3<&{commands} 4>&{answers}', CHROMIUM, *start],
             pass_fds=(commands, answers),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -43,7 +52,7 @@ class Browser:
         for domain in ("Page", "Runtime", "Log"):
             self._call(f"{domain}.enable")
 
-    def __enter__(self) -> Browser:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,8 +63,9 @@ class Browser:
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def open(self, address: str) -> None:
+        self.run("window.left = true")
         self._call("Page.navigate", url=address)
-        self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.until("!window.left && document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""
@@ -70,7 +80,10 @@ class Browser:
             time.sleep(0.05)
 
     def emulate(self, **media: str) -> None:
-        self._call("Emulation.setEmulatedMedia", features=[{"name": name.replace("_", "-"), "value": value} for name, value in media.items()])
+        self._call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": name.replace("_", "-"), "value": value} for name, value in media.items()],
+        )
 
     def size(self, width: int, height: int) -> None:
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
@@ -102,5 +115,9 @@ class Browser:
     def _note(self, event: Any) -> None:
         if event.get("method") == "Log.entryAdded":
             self.said.append(event["params"]["entry"]["text"])
-        elif event.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Page.javascriptDialogOpening"):
+        elif event.get("method") in (
+            "Runtime.exceptionThrown",
+            "Runtime.consoleAPICalled",
+            "Page.javascriptDialogOpening",
+        ):
             self.said.append(json.dumps(event["params"])[:400])

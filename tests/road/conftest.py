@@ -31,7 +31,8 @@ FILES = {
     "public/opening-hours.md": "# Opening hours\n\nThe service desk in Rotterdam is open from 07:00 to 19:00 on weekdays.\n",
     "public/travel-2024.md": "---\ntitle: Travel policy 2024\ndate: 2024-02-01\n---\n# Travel policy 2024\n\n"
     "A hotel may cost at most 140 euros a night. Flights are booked by the travel desk.\n",
-    f"public/{SCRIPT.replace('/', '%')}.md": f"# Safety {SCRIPT} notice\n\nEvery visitor wears a yellow helmet {SCRIPT} on the quay.\n\n"
+    f"public/{SCRIPT.replace('/', '%')}.md": f"# Safety {SCRIPT} notice\n\n"
+    f"Every visitor wears a yellow helmet {SCRIPT} on the quay.\n\n"
     '`<img src=x onerror="alert(2)">` is written on the old helmet sign.\n',
     "finance/.access.yaml": "access: [group:finance]",
     "finance/salary-plan.md": "# Salary plan 2026\n\nThe salary budget of the harbour is 5.2 million euros in 2026.\n",

@@ -224,7 +224,7 @@ def test_list_of_requests_pages(service: Service) -> None:
     first = service.client.get("/v1/requests?limit=2", headers=service.headers("felix")).json()
     assert [one["id"] for one in first["requests"]] == ids[:0:-1]
     rest = service.client.get("/v1/requests", params={"before": first["next"]}, headers=service.headers("felix")).json()
-    assert [one["id"] for one in rest["requests"]][0] == ids[0]
+    assert rest["requests"][0]["id"] == ids[0]
     assert all(one["asker"] == "user:felix" for one in rest["requests"])
     assert len(service.client.get("/v1/requests", headers=service.headers("hugo")).json()["requests"]) > 3
 

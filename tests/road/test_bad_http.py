@@ -21,6 +21,8 @@ ASK, SEARCH, CHAT, DOC, BATCH = (
     "/v1/documents:batch",
 )
 
+CHUNK = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+
 # method, path, body, headers, the statuses that are right
 BAD: list[tuple[str, str, bytes, dict[str, str], set[int]]] = [
     ("POST", ASK, b"", JSON, {400}),
@@ -241,12 +243,12 @@ def test_not_ready_says_why(service: Service, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     "raw",
     [
-        b"POST /v1/answers HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-        + b"100000\r\n" + b"x" * 0x100000 + b"\r\n" + b"100000\r\n" + b"x" * 0x100000 + b"\r\n0\r\n\r\n",
+        b"POST /v1/answers HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n%s%s"
+        % (CHUNK, CHUNK),
         b"POST /v1/answers HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n",
     ],
     ids=["chunked", "announced"],
-)  # fmt: skip
+)
 def test_a_body_without_end_is_cut_off(address: str, raw: bytes) -> None:
     assert raw_status(address, raw) == 413
 

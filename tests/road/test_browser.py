@@ -20,8 +20,8 @@ CONTRAST = """(() => {
   const rgb = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
   const light = ([r, g, b]) => { const f = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
     return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b); };
-  const behind = (e) => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; }
-    return [255, 255, 255]; };
+  const behind = (e) => { for (; e; e = e.parentElement) {
+    const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; } return [255, 255, 255]; };
   const poor = [];
   for (const e of document.querySelectorAll("body *")) {
     if (![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) || !e.checkVisibility()) continue;
@@ -58,13 +58,19 @@ def test_ask_streams_and_opens_the_source(browser: Browser, address: str) -> Non
     assert browser.run("window.kept") is True  # the page was not loaded anew
     assert "140 euros" in browser.run("document.querySelector('.answer .text').textContent")
     assert browser.run("location.search").startswith("?q=How")
-    streamed = browser.run("document.querySelector('.answer').innerText.replace(/req_\\w+|\\d+ ms|Copy/g, '').replace(/\\s+/g, ' ')")
+    streamed = browser.run(
+        "document.querySelector('.answer').innerText.replace(/req_\\w+|\\d+ ms|Copy/g, '').replace(/\\s+/g, ' ')"
+    )
     browser.open(browser.run("location.href"))
-    served = browser.run("document.querySelector('.answer').innerText.replace(/req_\\w+|\\d+ ms|Copy/g, '').replace(/\\s+/g, ' ')")
+    served = browser.run(
+        "document.querySelector('.answer').innerText.replace(/req_\\w+|\\d+ ms|Copy/g, '').replace(/\\s+/g, ' ')"
+    )
     assert streamed == served
     browser.open(browser.run("document.querySelector('.sources a').href"))
     assert "140 euros" in browser.run("document.querySelector('mark').textContent")
-    top, height = browser.run("(() => { const r = document.querySelector('mark').getBoundingClientRect(); return [r.top, innerHeight]; })()")
+    top, height = browser.run(
+        "(() => { const r = document.querySelector('mark').getBoundingClientRect(); return [r.top, innerHeight]; })()"
+    )
     assert 0 <= top < height
 
 
@@ -78,7 +84,9 @@ def test_stored_script_does_not_run(browser: Browser, address: str) -> None:
 
 def test_sign_in_ask_and_sign_out(browser: Browser, address: str) -> None:
     browser.open(f"{address}/sign-in")
-    browser.run(f"document.getElementById('name').value = 'alice'; document.getElementById('password').value = {PASSWORD!r}; 1")
+    browser.run(
+        f"document.getElementById('name').value = 'alice'; document.getElementById('password').value = {PASSWORD!r}; 1"
+    )
     browser.run("document.querySelector('form[action=\"/sign-in\"] button').click()")
     browser.until("document.querySelector('.who')?.textContent === 'Alice'")
     ask(browser, "What is the salary budget of the harbour in 2026?")
@@ -90,7 +98,16 @@ def test_sign_in_ask_and_sign_out(browser: Browser, address: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["/", "/?q=How+much+may+a+hotel+cost+a+night%3F", "/sign-in", "/docs", "/documents/public%2Ftravel-2024.md?start=5&end=40"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/?q=How+much+may+a+hotel+cost+a+night%3F",
+        "/sign-in",
+        "/docs",
+        "/documents/public%2Ftravel-2024.md?start=5&end=40",
+    ],
+)
 def test_contrast_and_width(browser: Browser, address: str, scheme: str, path: str) -> None:
     browser.emulate(prefers_color_scheme=scheme)
     for width in (1200, 320):

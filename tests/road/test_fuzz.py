@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import content_type_conformance, not_a_server_error, response_schema_conformance
+from schemathesis.core.result import Ok
 
 from mainstay.web.server import create_api
 from tests.road.conftest import Service
@@ -20,7 +21,7 @@ EXAMPLES = {GenerationMode.POSITIVE: 9, GenerationMode.NEGATIVE: 6}
 
 def test_whatever_is_sent(service: Service) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", create_api(service.app))
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) > 14
     for operation in operations:
         for mode, examples in EXAMPLES.items():

@@ -31,7 +31,12 @@ class IndexFollower:
         self._refreshing = threading.Lock()
         self._own = folder / made_by.digest[:16] if folder else None
         self._lock_file = _lock(self._own) if self._own else None
-        self._index = SearchIndex.open(self._own, dims=made_by.dims, fingerprint=f"{ANALYZER}:{made_by.digest}")
+        self._index = SearchIndex.open(
+            self._own,
+            dims=made_by.dims,
+            fingerprint=f"{ANALYZER}:{made_by.digest}",
+            writes=self._lock_file is not None,
+        )
         self._saved = self._index.applied
 
     @property

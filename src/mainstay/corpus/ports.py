@@ -143,6 +143,10 @@ class Documents(Protocol):
 
     def passages(self, seqs: Sequence[int], *, scope: Scope) -> dict[int, Passage]: ...
 
+    def text(
+        self, doc_id: str, version: str, *, scope: Scope
+    ) -> tuple[str, tuple[tuple[int, int, int], ...]] | None: ...
+
     def neighbours(self, chunk_id: str, reach: int, *, scope: Scope) -> list[Passage]: ...
 
 

@@ -27,6 +27,8 @@ from mainstay.types import Filter, MetaValue, Passage, Question, Scope
 MAX_VALUES_PER_KEY = 2000
 SAME_TEXT_JACCARD = 0.8
 SHINGLE_WORDS = 5
+WIDENED = 3
+MAX_WIDE_CHARS = 3000
 POORER = 0.6  # of the best word score without the filter: below that the filter was a misreading
 # Keys that describe how a document came in, not what it is about: never found in a question.
 NOT_IN_QUESTIONS = frozenset({"source", "author", "creator", "producer", "version", "title", "subject", "description"})
@@ -67,6 +69,8 @@ class Found:
 class Searcher(Protocol):
     def search(self, question: Question, *, scope: Scope) -> Found: ...
 
+    def widened(self, passages: Sequence[Passage], *, scope: Scope) -> tuple[Passage, ...]: ...
+
 
 class HybridSearch:
     """The embedded kernel behind the search port."""
@@ -95,6 +99,28 @@ class HybridSearch:
             }
             return replace(found, missing_year=missing, known_years=tuple(sorted(int(str(year)) for year in years)))
         return self._with_stated(asked, stated, found)
+
+    def widened(self, passages: Sequence[Passage], *, scope: Scope) -> tuple[Passage, ...]:
+        """The same, the best ones together with what stands beside them in their section; no text twice.
+
+        For a language model, which reads better in context. Each is still the exact slice of its document's text.
+        """
+        wider: list[Passage] = []
+        for n, passage in enumerate(passages):
+            if any(held.document == passage.document and held.start <= passage.start < held.end for held in wider):
+                continue
+            wider.append(self._wider(passage, scope) if n < WIDENED else passage)
+        return tuple(wider)
+
+    def _wider(self, passage: Passage, scope: Scope) -> Passage:
+        beside = self._documents.neighbours(passage.chunk, 1, scope=scope)
+        inside = [held for held in beside if passage.section_start <= held.start and held.end <= passage.section_end]
+        start = min((held.start for held in inside), default=passage.start)
+        end = max((held.end for held in inside), default=passage.end)
+        stored = self._documents.text(passage.document, passage.version, scope=scope)
+        if stored is None or end - start > MAX_WIDE_CHARS:
+            return passage
+        return replace(passage, start=start, end=end, text=stored[0][start:end])
 
     def _filters_in(
         self, question: Question, index: SearchIndex, scope: Scope, found: Found

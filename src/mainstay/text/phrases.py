@@ -61,6 +61,11 @@ _PHRASES = {
         "de": "Ein solches Dokument von {year} habe ich nicht gefunden, wohl aber aus diesen Jahren: {years}. Welches meinen Sie?",
         "fr": "Je n'ai pas trouvé un tel document de {year}, mais de ces années : {years}. Lequel voulez-vous dire ?",
     },
+    "sources_disagree": {
+        "en": "The sources disagree: compare {sources}.",
+        "de": "Die Quellen widersprechen sich: vergleichen Sie {sources}.",
+        "fr": "Les sources se contredisent : comparez {sources}.",
+    },
     "mean_year": {"en": "The one of {year}?", "de": "Das von {year}?", "fr": "Celui de {year} ?"},
 }
 

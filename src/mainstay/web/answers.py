@@ -24,7 +24,11 @@ from mainstay.web.views import AnswerView, Json, SearchView, answer_view, citati
 
 STREAM_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 """The second tells a proxy to pass a stream on as it comes."""
-_EVENT = {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}, "required": ["data"]}
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
 STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": _EVENT}}}}
 
 

@@ -159,7 +159,10 @@ def _problems_typed(operation: dict[str, Any], path: str) -> None:
     """Say in which form this address tells of problems."""
     if path.startswith(COMPATIBLE):
         error = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
-        said = {"description": "What went wrong, as OpenAI clients read it.", "content": {"application/json": {"schema": error}}}
+        said = {
+            "description": "What went wrong, as OpenAI clients read it.",
+            "content": {"application/json": {"schema": error}},
+        }
     else:
         problem = {"schema": {"$ref": f"#/components/schemas/{ProblemView.__name__}"}}
         said = {"description": "What went wrong (RFC 9457).", "content": {"application/problem+json": problem}}

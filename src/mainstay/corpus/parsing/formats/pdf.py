@@ -29,6 +29,7 @@ _SOFT_BREAK = re.compile(r"(\w*)[\ufffe\x02]\s*(\w*)")
 _UNSAID = ("(unspecified)", "(anonymous)", "anonymous", "unspecified", "untitled")
 _PAGE_FAILURES = 50
 _LONGEST_HEADING = 200
+_FEW_LINES = 8
 _MARGIN = 0.12  # of the page's height, at top and bottom: where running lines stand
 
 
@@ -230,7 +231,10 @@ def _write(page: Page, sizes: _Sizes, words: frozenset[str], draft: Draft) -> No
 def _pitch(lines: list[Line]) -> float:
     """The usual distance of two lines on this page, in points."""
     steps = [a.y - b.y for a, b in pairwise(lines) if 0 < a.y - b.y < 4 * max(a.size, 1)]
-    return median(steps) if steps else 0.0
+    if not steps:
+        return 0.0
+    # On a page with few lines the gaps between paragraphs may be the usual distance.
+    return median(steps) if len(steps) >= _FEW_LINES else min(median(steps), 1.5 * median(line.size for line in lines))
 
 
 def _parts(before: Line, line: Line, pitch: float, right: float) -> bool:
