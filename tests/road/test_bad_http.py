@@ -201,6 +201,16 @@ def test_unknown_callers_are_turned_away_before_the_body(service: Service) -> No
     assert said.status_code == 401
 
 
+def test_every_address_of_the_api_asks_who(service: Service) -> None:
+    paths = service.client.get("/openapi.json").json()["paths"]
+    doors = [(method, path) for path, methods in paths.items() for method in methods if path.startswith("/v1/")]
+    assert len(doors) >= 13
+    for method, path in doors:
+        assert "x-permission" in paths[path][method]
+        said = service.client.request(method.upper(), path, headers={"Authorization": "Bearer mst_nobody"})
+        assert said.status_code == 401, path
+
+
 def test_busy_database_is_503_with_retry_after(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def down(*_: Any, **__: Any) -> Any:
         raise Unavailable("the database does not answer", where="/secret/path/mainstay.db", retry_after_s=7.2)

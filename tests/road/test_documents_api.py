@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -182,6 +183,15 @@ def test_batch_goes_on_after_a_failure(service: Service) -> None:
     assert "at ten" in service.ask("When does the okapi gate open?")["text"]
     many = service.client.post("/v1/documents:batch", json=[{"id": "x"}] * 1001, headers=service.headers("crawler"))
     assert many.status_code == 400
+
+
+def test_the_same_new_id_pushed_at_once(service: Service) -> None:
+    with ThreadPoolExecutor(8) as many:
+        said = list(
+            many.map(lambda n: put(service, "race", content=f"The emu gate closes at {n}.", access="public"), range(16))
+        )
+    assert [one.status_code for one in said] == [200] * 16
+    assert len({one.json()["id"] for one in said}) == 1
 
 
 @pytest.mark.parametrize("span", [(0, 10**9), (5, 2), (10**6, 10**6 + 1)])

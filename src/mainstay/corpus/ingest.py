@@ -223,6 +223,8 @@ class _Ids:
             doc_id = "doc_" + base64.b32encode(mac[:15]).decode().lower()
             if not self._documents.taken_ids([doc_id]):
                 return doc_id
+            if (meanwhile := self._documents.known(self._source).get(path)) is not None:
+                return meanwhile.doc_id  # two pushed the same new path at once, and the other was faster
         raise Conflict("no free document id", where=path)
 
 
