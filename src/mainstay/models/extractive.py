@@ -57,10 +57,10 @@ class Extraction:
     disagreement: tuple[tuple[int, int], ...] = ()
 
 
-GROWN = 300
+GROWN = 400
 """A quote takes the sentence that follows along when both together are at most this long."""
 
-ENOUGH_CHARS = 600
+ENOUGH_CHARS = 1000
 """Quotes together this long are not grown any further."""
 
 # Weights of the features of a sentence, in the order of ``_row``. Fitted by ``scripts/fit_extractive.py``: conditional
@@ -467,7 +467,7 @@ def _choose(
     What another document says against the best one comes second, so that a disagreement is seen.
     """
     at = {(c.passage, c.position): c for c in candidates}
-    pool = [c for c in candidates if c.found or not weights]
+    pool = [c for c in candidates if (c.found or not weights) and not _is_title(c.text)]
     chosen: list[_Candidate] = []
     quotes: list[_Quote] = []
     while pool and len(quotes) < limit:

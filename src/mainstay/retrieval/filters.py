@@ -67,25 +67,44 @@ def _names(title: str, named: NamedYear) -> bool:
 
 
 def value_filters(question: str, values: Mapping[str, Sequence[MetaValue]]) -> list[Filter]:
-    """Filters for text values that stand in the question as whole words, the longest value of each key."""
-    folded = f" {_plain(question)} "
+    """Filters for text values that the question *names*, the longest value of each key.
+
+    A common word is not a name: "after a reefer alarm" does not ask for documents tagged ``reefer``. A value counts when it has several
+    words or a digit, when it is written like a name, or when it stands beside its key ("high priority", "the legal department").
+    """
     found = []
     for key, known in sorted(values.items()):
-        here = []
-        for value in known:
-            words = _plain(value) if isinstance(value, str) else ""
-            if len(words) >= MIN_VALUE_CHARS and f" {words} " in folded:
-                here.append((len(words), str(value)))
-        if here:
-            longest = max(size for size, _ in here)
-            found.append(
-                Filter(
-                    key=key,
-                    any_of=tuple(sorted(value for size, value in here if size == longest)),
-                    found_in_question=True,
-                )
-            )
+        named = [str(value) for value in known if isinstance(value, str) and _named(value, key, question)]
+        if named:
+            longest = max(map(len, named))
+            any_of = tuple(sorted(value for value in named if len(value) == longest))
+            found.append(Filter(key=key, any_of=any_of, found_in_question=True))
     return found
+
+
+_GROUPING_WORDS = r"department|team|office|abteilung|service|equipe|dipartimento|afdeling|departamento"
+
+
+def _named(value: str, key: str, question: str) -> bool:
+    words = _plain(value)
+    if len(words) < MIN_VALUE_CHARS or f" {words} " not in f" {_plain(question)} ":
+        return False
+    if " " in words or any(c.isdigit() for c in words):
+        return True
+    beside = rf"{re.escape(key)}|{_GROUPING_WORDS}" if key in ("folder", "department") else re.escape(key)
+    if re.search(
+        rf"\b{re.escape(words)}\s+(?:{beside})\b|\b(?:{beside})\s+(?:of\s+)?{re.escape(words)}\b",
+        question,
+        re.IGNORECASE,
+    ):
+        return True
+    return not _many_capitals(question) and bool(re.search(rf"(?<=\w )\b{re.escape(words.capitalize())}\b", question))
+
+
+def _many_capitals(question: str) -> bool:
+    """Whether capitals say nothing: German nouns, headlines, shouting."""
+    words = re.findall(r"[^\W\d_]{3,}", question)[1:]
+    return sum(word[0].isupper() for word in words) * 3 > len(words)
 
 
 def _plain(text: str) -> str:
