@@ -11,8 +11,10 @@ from mainstay.cli import _COMMANDS, cli
 HEAD = """\
 # Command line
 
-Written by `scripts/make_cli_reference.py`; do not edit. `--json` prints one JSON document on standard output; progress and warnings go to
-standard error. Exit codes: 0 done; 1 the answer is no (nothing found, check failed); 2 usage or bad input; 3 a dependency is unavailable.
+Written by `scripts/make_cli_reference.py`; do not edit. `--json` prints one JSON document on standard output;
+progress and warnings go to
+standard error. Exit codes: 0 done; 1 the answer is no (nothing found, check failed); 2 usage or bad input; 3 a
+dependency is unavailable.
 Errors are one line; `--debug` shows the traceback. `--folder DIR` before the command names the service folder.
 """
 
@@ -33,7 +35,9 @@ def section(command: click.Command, path: str) -> str:
         inner = "\n".join(section(child, f"{path} {name}") for name, child in command.commands.items())
         return f"## {path}\n\n{command.help}\n\n{inner}"
     arguments = " ".join(
-        parameter.make_metavar(click.Context(command)) for parameter in command.params if isinstance(parameter, click.Argument)
+        parameter.make_metavar(click.Context(command))
+        for parameter in command.params
+        if isinstance(parameter, click.Argument)
     )
     lines = [f"### `{path}{' ' + arguments if arguments else ''}`", "", command.help or "", ""]
     for parameter in command.params:

@@ -93,7 +93,8 @@ class _Draft:
 class Answering:
     """Answers questions from the documents an asker may read.
 
-    ``model`` is the language model, or None: then the built-in extractive answerer quotes. ``embed`` gives vectors of sentences.
+    ``model`` is the language model, or None: then the built-in extractive answerer quotes. ``embed`` gives what
+    makes vectors of sentences.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class Answering:
         prompt: Prompt,
         model: ChatModel | None,
         max_output_tokens: int,
-        embed: extractive.Embed | None,
+        embed: Callable[[], extractive.Embed | None],
         release: Callable[[], str],
     ) -> None:
         self._gate, self._searcher, self._traces, self._clock = gate, searcher, traces, clock
@@ -233,7 +234,7 @@ class Answering:
         self, question: Question, found: Found, spoken: str, journey: Journey, route: tuple[str, ...]
     ) -> Generator[Event, None, _Draft]:
         """The extractive answerer: up to three sentences, verbatim."""
-        taken = extractive.extract(question.text, found.passages, embed=self._embed, language=spoken or None)
+        taken = extractive.extract(question.text, found.passages, embed=self._embed(), language=spoken or None)
         journey.span("generate", model=EXTRACTIVE, sentences=len(taken.sentences), abstained=taken.abstained or "")
         if taken.abstained or not taken.sentences:
             text = phrase("not_found", spoken)

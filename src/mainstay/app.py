@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from mainstay import __version__
 from mainstay.access.directory import ANONYMOUS, People, principals_of
@@ -30,10 +30,10 @@ from mainstay.corpus.parsing.sandbox import Sandbox
 from mainstay.corpus.sources import FolderSource, SourceSettings
 from mainstay.errors import Conflict, Invalid, NotFound
 from mainstay.models.embedders import Embedder, EmbedderIdentity
+from mainstay.models.extractive import Embed
 from mainstay.models.prices import Price
-from mainstay.prompts.loader import Prompt
+from mainstay.prompts.loader import Prompt, prompt_of
 from mainstay.prompts.loader import load as load_prompts
-from mainstay.prompts.loader import prompt_of
 from mainstay.retrieval.search import HybridSearch
 from mainstay.settings import ProviderSettings, Settings, load
 from mainstay.storage.access import AccessStore
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from mainstay.models.providers.openai_compatible import Endpoint
     from mainstay.models.providers.wire import Wire
 
+REMOTE = "remote"  # the precision that embedders behind an endpoint state
 IN_FORCE = "embedder"  # the fact that names whose vectors answer now
 MINILM_FOLDER = "models/minilm"
 BACKGROUND_PAUSE_S = 0.5
@@ -92,7 +93,7 @@ class App:
         self._stopping = threading.Event()
         self._background: threading.Thread | None = None
 
-    def __enter__(self) -> App:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,9 +140,14 @@ class App:
             prompt=prompt_of(self.prompts, "answer"),
             model=None if provider is None else self._chat_model(models.answer, provider),
             max_output_tokens=1024 if provider is None else provider.max_output_tokens,
-            embed=lambda texts: self.embedder().embed_passages(texts),
+            embed=self._sentence_vectors,
             release=lambda: self.release,
         )
+
+    def _sentence_vectors(self) -> Embed | None:
+        """What helps to choose among sentences: a local embedder. A paid or distant one is asked for the question alone."""
+        embedder = self.embedder()
+        return None if embedder.identity.precision == REMOTE else embedder.embed_passages
 
     def answer_as(self, question: str, user: str | None) -> Answer:
         """Answer one question with the rights of a local user (None: anonymous), as the command line and tests do."""
@@ -237,16 +243,19 @@ class App:
     def _in_force(self) -> EmbedderIdentity:
         held = self.documents.fact(IN_FORCE)
         if held is not None:
-            return EmbedderIdentity(**json.loads(held))
+            return EmbedderIdentity(**json.loads(held)["identity"])
         identity = self.wanted_embedder().identity
-        self._put_in_force(identity)
+        self._put_in_force(self.settings.service.models.embedder, identity)
         return identity
 
-    def _put_in_force(self, identity: EmbedderIdentity) -> None:
-        self.documents.set_fact(IN_FORCE, json.dumps(asdict(identity), sort_keys=True))
+    def _put_in_force(self, name: str, identity: EmbedderIdentity) -> None:
+        """Say whose vectors answer, and by which name of the settings that embedder is found again."""
+        self.documents.set_fact(IN_FORCE, json.dumps({"name": name, "identity": asdict(identity)}, sort_keys=True))
 
     def _made_by(self, identity: EmbedderIdentity) -> Embedder:
-        for name in dict.fromkeys((self.settings.service.models.embedder, identity.name)):
+        wanted = self.settings.service.models.embedder
+        held = self.documents.fact(IN_FORCE)
+        for name in dict.fromkeys((wanted, json.loads(held)["name"] if held else wanted)):
             try:
                 embedder = self._embedder_named(name)
             except (Invalid, NotFound):
@@ -255,9 +264,9 @@ class App:
                 return embedder
         # What made the kept vectors is no longer here (its weights changed with an upgrade, say). Mixing is refused, so the
         # wanted embedder takes over at once: words are searchable throughout, vectors follow in the background.
-        wanted = self.wanted_embedder()
-        self._put_in_force(wanted.identity)
-        return wanted
+        embedder = self._embedder_named(wanted)
+        self._put_in_force(wanted, embedder.identity)
+        return embedder
 
     def _embedder_named(self, name: str) -> Embedder:
         if name not in self._embedders:
@@ -301,10 +310,11 @@ class App:
         return embed_waiting(self.documents, self.embedder(), self.clock, progress=progress, stop=self._stopping.is_set)
 
     def reembed(self, *, progress: Progress | None = None) -> EmbedderIdentity:
-        """Make the vectors of the embedder the settings ask for, then put it in force; searches go on with the old one meanwhile."""
+        """Make the vectors of the embedder the settings ask for, then put it in force; searches go on with the old
+        one meanwhile."""
         wanted = self.wanted_embedder()
         embed_waiting(self.documents, wanted, self.clock, progress=progress, stop=self._stopping.is_set)
-        self._put_in_force(wanted.identity)
+        self._put_in_force(self.settings.service.models.embedder, wanted.identity)
         self.follower()
         self.documents.drop_vectors(keep=wanted.identity)
         return wanted.identity

@@ -1,4 +1,5 @@
-"""Fetching small public documents that the service folder names (the keys of an identity provider): https, no redirects, bounded."""
+"""Fetching small public documents that the service folder names (the keys of an identity provider): https, no
+redirects, bounded."""
 
 from __future__ import annotations
 

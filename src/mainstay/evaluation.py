@@ -1,7 +1,8 @@
 """Asking known questions and comparing what comes with what is expected.
 
 Kinds: ``answerable`` and ``filter`` must cite an expected document; ``contradiction`` must cite two of them; ``off_topic`` and
-``forbidden`` must find nothing; ``near_miss`` (the subject is there, the fact is not) is reported, not judged: the likeness of words
+``forbidden`` must find nothing; ``near_miss`` (the subject is there, the fact is not) is reported, not judged: the
+likeness of words
 can not tell it from an answer.
 """
 

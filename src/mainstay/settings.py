@@ -1,4 +1,5 @@
-"""Reads the service folder. Each room declares its own frozen settings; this file fills them and is alone in reading the environment.
+"""Reads the service folder. Each room declares its own frozen settings; this file fills them and is alone in reading
+the environment.
 
 A mistake is refused with file, line, reason and, for a misspelt key, the nearest valid one.
 """

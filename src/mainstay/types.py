@@ -6,7 +6,7 @@ Values are frozen and take keywords; every time is an aware UTC ``datetime`` fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from tests.support.services import open_service, people, search, sync
 
 from mainstay.app import App
 from mainstay.storage.schema import chunk, document, document_version, vector
-from tests.support.services import open_service, people, search, sync
 
 SEED = 20261121
 WORDS = (
-    "budget travel crane invoice audit salary harbour customs reefer ticket contract liability pallet deposit".split()
-)
+    "budget travel crane invoice audit salary harbour customs reefer ticket contract liability pallet deposit"
+).split()  # noqa: SIM905 - a list of words reads best as words
 
 
 def company(rng: random.Random) -> dict[str, str]:

@@ -18,6 +18,7 @@ import pytest
 
 from mainstay.access.acl import Acl
 from mainstay.access.directory import ANONYMOUS
+from mainstay.agreement import Agreement
 from mainstay.app import App
 from mainstay.cli.common import plain
 from mainstay.clock import FixedClock
@@ -27,15 +28,14 @@ from mainstay.errors import MainstayError
 from mainstay.models.embedders.static import StaticEmbedder
 from mainstay.records.traces import visible_trace
 from mainstay.settings import ServiceFile, Settings
-from mainstay.agreement import Agreement
 from mainstay.types import Actor, Filter, Question
 
 SEED = 20261121
 WORDS = (
     "budget travel crane invoice audit salary harbour customs reefer ticket contract liability pallet deposit camera gate "
     "inspection forklift supplier penalty insurance overtime apprentice terminal container allowance receipt approval"
-).split()
-NAMES = "Northquay Vinterhavn Osprey Frostline Velo Rotterdam Hamburg Genoa".split()
+).split()  # noqa: SIM905 - a list of words reads best as words
+NAMES = ["Northquay", "Vinterhavn", "Osprey", "Frostline", "Velo", "Rotterdam", "Hamburg", "Genoa"]
 DEPARTMENTS = ("finance", "people", "legal")
 PRINCIPALS = ("public", "user:alice", "user:bob", "group:a", "group:b", "group:c", "group:d")
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -70,22 +70,25 @@ def test_no_host_of_a_package_index_and_no_absolute_path_of_a_machine() -> None:
     for path in ROOT.rglob("*"):
         relative = path.relative_to(ROOT).parts
         if (
-            path.is_file()
-            and relative[0] not in (".git", ".venv", ".bench", "mainstay-demo")
-            and path.suffix
-            in (
-                ".py",
-                ".md",
-                ".txt",
-                ".toml",
-                ".yaml",
-                ".yml",
-                ".cfg",
-                ".html",
-                ".js",
-                ".css",
-                "",
+            (
+                path.is_file()
+                and relative[0] not in (".git", ".venv", ".bench", "mainstay-demo")
+                and path.suffix
+                in (
+                    ".py",
+                    ".md",
+                    ".txt",
+                    ".toml",
+                    ".yaml",
+                    ".yml",
+                    ".cfg",
+                    ".html",
+                    ".js",
+                    ".css",
+                    "",
+                )
             )
+            and path.stat().st_size < 500_000
+            and path != Path(__file__)
         ):
-            if path.stat().st_size < 500_000 and path != Path(__file__):
-                assert not bad.search(path.read_text(encoding="utf-8", errors="replace")), path
+            assert not bad.search(path.read_text(encoding="utf-8", errors="replace")), path

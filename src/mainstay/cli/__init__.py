@@ -107,5 +107,7 @@ def main(args: list[str] | None = None) -> None:
         if debug:
             raise
         said = " ".join(str(error).split())[:300]
-        click.echo(f"mainstay: unexpected {type(error).__name__}: {said}; repeat it with --debug and report it", err=True)
+        click.echo(
+            f"mainstay: unexpected {type(error).__name__}: {said}; repeat it with --debug and report it", err=True
+        )
         sys.exit(3)

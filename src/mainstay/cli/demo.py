@@ -49,7 +49,7 @@ def demo(once: bool, directory: Path, port: int) -> None:
         if once:
             return
         for name, who in ASKERS:
-            key, text = app.keyring.create(f"user:{name}", name="demo")
+            _key, text = app.keyring.create(f"user:{name}", name="demo")
             click.echo(f"key for {who}: {text}", err=True)
         from mainstay.web.server import serve  # brings FastAPI, which --once does without
 

@@ -287,9 +287,8 @@ def documents_access(
     "reembed", help="Make new vectors with the embedder of mainstay.yaml; searches go on with the old ones meanwhile."
 )
 def documents_reembed() -> None:
-    with opened() as app:
-        with progress("embedding") as bar:
-            identity = app.reembed(progress=bar)
+    with opened() as app, progress("embedding") as bar:
+        identity = app.reembed(progress=bar)
     click.echo(f"in force: {identity.name} ({identity.precision}, {identity.dims} numbers, {identity.digest[:12]})")
 
 

@@ -1,7 +1,7 @@
 """What is wrong with the documents: unread files, copies, bad pieces, missing facts, texts that have been overtaken.
 
-Near-duplicates by MinHash over 5-word shingles (Broder 1997), candidates by locality-sensitive hashing and each pair confirmed by its
-estimated Jaccard similarity. Everything is computed from documents inside the given Scope.
+Near-duplicates by MinHash over 5-word shingles (Broder 1997), candidates by locality-sensitive hashing and each pair compared in
+full. Everything is computed from documents inside the given Scope.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from rensa import RMinHash, RMinHashLSH
 from mainstay.corpus.ports import DocumentRecord
 from mainstay.types import Passage, Scope
 
-SIMILAR = 0.8
+SIMILAR = 0.6  # of all shingles of both, or of the shorter one's: an edited copy, or a copy with an addition
+MEET = 0.4
 PERMUTATIONS = 128
-BANDS = 32  # 4 rows a band: pairs at 0.8 meet with probability above 0.9999
+BANDS = 64  # 2 rows a band: pairs at 0.4 meet with probability above 0.9999; each that meets is then compared in full
 SHINGLE_WORDS = 5
 TINY_CHUNK_CHARS = 40
 STALE_AFTER = timedelta(days=2 * 365)
@@ -136,22 +137,25 @@ def _overtaken(records: Sequence[DocumentRecord], now: datetime) -> Iterator[Iss
 
 
 def _copies(records: Sequence[DocumentRecord], texts: dict[str, list[Passage]]) -> Iterator[Issue]:
-    index = RMinHashLSH(threshold=SIMILAR, num_perm=PERMUTATIONS, num_bands=BANDS)
-    signatures: list[tuple[DocumentRecord, RMinHash]] = []
+    index = RMinHashLSH(threshold=MEET, num_perm=PERMUTATIONS, num_bands=BANDS)
+    seen: list[tuple[DocumentRecord, frozenset[int]]] = []
     for record in records:
         shingles = _shingles(" ".join(chunk.text for chunk in texts.get(record.doc_id, ())))
         if not shingles:
             continue
         signature = RMinHash(num_perm=PERMUTATIONS, seed=7)
         signature.update(shingles)
+        mine = frozenset(map(hash, shingles))
         for other in sorted(index.query(signature)):
-            similarity = signature.jaccard(signatures[other][1])
+            twin, theirs = seen[other]
+            shared = len(mine & theirs)
+            similarity = max(shared / len(mine | theirs), shared / min(len(mine), len(theirs)))
             if similarity >= SIMILAR:
-                paths = tuple(sorted((record.path, signatures[other][0].path)))
-                differ = "" if record.acl == signatures[other][0].acl else "; their access differs"
+                paths = tuple(sorted((record.path, twin.path)))
+                differ = "" if record.acl == twin.acl else "; their access differs"
                 yield Issue(kind="near-duplicate", documents=paths, detail=f"{100 * similarity:.0f} % the same{differ}")
-        index.insert(len(signatures), signature)
-        signatures.append((record, signature))
+        index.insert(len(seen), signature)
+        seen.append((record, mine))
 
 
 _WORD = re.compile(r"[^\W_]+")

@@ -161,7 +161,7 @@ _INVALID = {FailureKind.CALLER, FailureKind.CONTEXT_TOO_LONG, FailureKind.CONTEN
 _OPERATOR = {FailureKind.AUTH, FailureKind.NOT_FOUND}
 
 
-class ModelFailure(MainstayError):  # noqa: N818
+class ModelFailure(MainstayError):
     """A call to a model that did not end in Done. Either ModelRefused or ModelUnavailable; see `kind`.
 
     `maybe_paid`: the provider may charge for it. `retry_after_s` holds what the provider asked for, else a default;

@@ -99,9 +99,6 @@ DENSE_WEIGHT = 10.0
 EMBEDDED = 16
 """So many sentences, the best by words, are embedded."""
 
-ORDERS_COST = 3.0
-"""Taken off a sentence that talks to a machine ("ignore previous instructions"): set by hand, nothing to fit on."""
-
 REDUNDANT = 0.5
 """Taken off the second and third choice for full overlap with one chosen before."""
 
@@ -126,7 +123,8 @@ _SIGNALS = {
 SIGNALS = tuple(_SIGNALS)
 SIGNAL_WEIGHTS: tuple[float, ...] = tuple(_SIGNALS.values())
 SIGNAL_BIAS = -9.358
-# Words and meaning together: logistic regression on 180 questions of the same fitting half against 180 questions about other things,
+# Words and meaning together: logistic regression on 180 questions of the same fitting half against 180 questions
+# about other things,
 # searched with the static embedder. At the threshold 2.8 % of the former and 88 % of the latter are left unanswered.
 WORDS_SHARE, MEANING_SHARE, MEANING_BIAS = 0.592, 10.23, -4.628
 ABSTAIN_BELOW = 0.25
@@ -212,7 +210,7 @@ def extract(
         for c in chosen
     )
     pairs = contradictions(
-        [q.text for q in quoted],
+        [c.core for c in chosen],
         lambda i, j: passages[quoted[i].passage_index].document == passages[quoted[j].passage_index].document,
     )
     return Extraction(sentences=quoted, confidence=confidence, disagreement=tuple(pairs))
@@ -303,12 +301,24 @@ def _counts(kind: str, unit: str) -> bool:
 
 def _candidates(index: int, passage: Passage, language: str) -> list[_Candidate]:
     found = []
+    orders = _orders(passage.text)
     for position, (start, end) in enumerate(sentences(passage.text)):
+        if any(end > first and start < last for first, last in orders):
+            continue
         text = passage.text[start:end]
         stems = tuple(content(text, language))
         if stems and end - start <= MAX_CHARS:
             found.append(_Candidate(index, position, start, end, text, stems))
     return found
+
+
+def _orders(text: str) -> list[tuple[int, int]]:
+    """From where a text begins to talk to a machine ("ignore previous instructions") to the paragraph's end: not quoted."""
+    spans = []
+    for match in _ORDERS.finditer(text):
+        end = text.find("\n\n", match.end())
+        spans.append((match.start(), len(text) if end < 0 else end))
+    return spans
 
 
 def _term_weights(asked: _Asked, candidates: Sequence[_Candidate]) -> dict[str, float]:
@@ -330,8 +340,7 @@ def _score(
 ) -> None:
     """Give every candidate its score and the question words it holds."""
     for candidate, row in zip(candidates, _features(asked, candidates, passages, weights), strict=True):
-        orders = ORDERS_COST if _ORDERS.search(candidate.text) else 0.0
-        candidate.score = candidate.by_words = float(np.dot(WEIGHTS, row)) - orders
+        candidate.score = candidate.by_words = float(np.dot(WEIGHTS, row))
     if embed is not None:
         _add_dense(question, candidates, embed)
 
@@ -457,6 +466,7 @@ class _Quote:
     score: float
     found: frozenset[str]
     chance: float
+    core: str  # the one sentence it was chosen for
 
 
 def _choose(
@@ -489,6 +499,7 @@ def _choose(
                 best.score,
                 frozenset().union(*(c.found for c in run)),
                 chance,
+                best.text,
             )
         )
         pool = [c for c in pool if not any(c is x or _repeats(c, x) for x in chosen)]
@@ -531,7 +542,7 @@ def _grown(
     if _first_word(best.text) in _DEICTIC and (before := neighbour(-1)) is not None and not _is_title(before.text):
         run.insert(0, before)
     after = neighbour(1)
-    if after is not None and not (_is_title(after.text) or _is_title(best.text) or _ORDERS.search(after.text)):
+    if after is not None and not (_is_title(after.text) or _is_title(best.text)):
         run.append(after)
     return run
 

@@ -18,7 +18,7 @@ from mainstay.types import Filter, MetaValue, Passage
 
 MIN_VALUE_CHARS = 4
 _YEAR = r"(?:19|20)\d\d"
-# "2023 travel policy", "travel policy 2023", "travel policy of 2023", "travel policy (2023)", "2023 version of the travel policy"
+# These say it: "2023 travel policy", "travel policy 2023", "travel policy of 2023", "travel policy (2023)", "2023 version of the travel policy"
 _YEAR_FIRST = re.compile(rf"\b({_YEAR})(?:'s)?\s+((?:[^\W\d_][\w-]*\s*){{1,5}})")
 _YEAR_LAST = re.compile(rf"((?:[^\W\d_][\w-]*\s+){{1,4}})(?:of\s+|from\s+|in\s+its\s+|\()?({_YEAR})\b")
 
@@ -69,7 +69,8 @@ def _names(title: str, named: NamedYear) -> bool:
 def value_filters(question: str, values: Mapping[str, Sequence[MetaValue]]) -> list[Filter]:
     """Filters for text values that the question *names*, the longest value of each key.
 
-    A common word is not a name: "after a reefer alarm" does not ask for documents tagged ``reefer``. A value counts when it has several
+    A common word is not a name: "after a reefer alarm" does not ask for documents tagged ``reefer``. A value counts
+    when it has several
     words or a digit, when it is written like a name, or when it stands beside its key ("high priority", "the legal department").
     """
     found = []
@@ -98,7 +99,8 @@ def _named(value: str, key: str, question: str) -> bool:
         re.IGNORECASE,
     ):
         return True
-    return not _many_capitals(question) and bool(re.search(rf"(?<=\w )\b{re.escape(words.capitalize())}\b", question))
+    written_as_name: bool = re.search(rf"(?<=\w )\b{re.escape(words.capitalize())}\b", question) is not None
+    return written_as_name and not _many_capitals(question)
 
 
 def _many_capitals(question: str) -> bool:

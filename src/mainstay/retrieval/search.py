@@ -204,7 +204,8 @@ def _vector(embedder: Embedder, text: str) -> NDArray[np.float32] | None:
 def varied(ranked: Sequence[Passage], k: int, per_document: int) -> list[Passage]:
     """The first ``k`` with near-identical texts shown once and no document crowding out the rest.
 
-    Copies are recognised here, inside the scope, and never at ingestion: which copy an asker sees depends only on what they may read.
+    Copies are recognised here, inside the scope, and never at ingestion: which copy an asker sees depends only on
+    what they may read.
     """
     chosen: list[Passage] = []
     shingles: list[frozenset[str]] = []

@@ -21,7 +21,8 @@ BUSY_TIMEOUT_S = 30.0
 class Database:
     """The SQL database of one service.
 
-    ``read()`` gives a connection on a stable snapshot; ``write()`` gives one inside ``BEGIN IMMEDIATE``, one writer at a time in this
+    ``read()`` gives a connection on a stable snapshot; ``write()`` gives one inside ``BEGIN IMMEDIATE``, one writer
+    at a time in this
     process and, through SQLite's own lock, one at a time on the machine. Leaving ``write()`` without an error commits.
 
     Errors: Unavailable when the database is locked, full or not reachable; Invalid when the file is not ours or is newer.

@@ -111,9 +111,7 @@ class SqlDocuments:
             "version": prepared.version,
             "raw_digest": prepared.raw_digest,
             "class_id": class_for(connection, prepared.rule.origin, prepared.rule.acl, at),
-            "own_access": ""
-            if prepared.own_access is None
-            else _dump_acl(prepared.own_access),
+            "own_access": "" if prepared.own_access is None else _dump_acl(prepared.own_access),
             "metadata": dump_metadata(prepared.metadata),
             "language": prepared.language,
             "modified": micros(prepared.modified),

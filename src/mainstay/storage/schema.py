@@ -1,12 +1,24 @@
 """Today's schema, written once for every database. Migrations lead to it; a test proves that their sum equals it.
 
 Conventions: times are ``BIGINT`` microseconds since 1970 UTC; lists and maps are JSON text with sorted keys; ids and times are
-made by rooms. ``seq``, ``number`` and ``n`` come from counters that only grow, taken by the writer inside the transaction that uses them.
+made by rooms. ``seq``, ``number`` and ``n`` come from counters that only grow, taken by the writer inside the
+transaction that uses them.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
 

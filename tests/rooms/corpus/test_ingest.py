@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.support.services import open_service, people, search, sync, write
 
 from mainstay.errors import Conflict, Unavailable
-from tests.support.services import open_service, people, search, sync, write
 
 POLICY = "# Travel policy\n\nThe daily travel allowance is 52 euros for every employee of Harbourline.\n"
 RENT = "# Rent\n\nThe rent of the Genoa office is 4,100 euros a month since March.\n"

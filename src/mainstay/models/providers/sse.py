@@ -18,11 +18,11 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
 
-class Garbage(Exception):  # noqa: N818
+class Garbage(Exception):
     """The bytes are no server-sent events; the text says why and holds nothing of them."""
 
 
-class Unfinished(Exception):  # noqa: N818
+class Unfinished(Exception):
     """The bytes end in the middle of a line."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.resources import files
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 
 from mainstay.errors import Invalid
 
@@ -35,7 +35,7 @@ def migrate(connection: Connection, *, where: str) -> int:
             for statement in sql.format(blob=_BLOB[connection.dialect.name]).split(";"):
                 if statement.strip():
                     connection.exec_driver_sql(statement)
-            connection.exec_driver_sql(f"UPDATE schema_revision SET number = {number:d}")
+            connection.execute(text("UPDATE schema_revision SET number = :number"), {"number": number})
             at = number
     return at
 
@@ -44,11 +44,19 @@ def _revision(connection: Connection, where: str) -> int:
     tables = set(inspect(connection).get_table_names())
     if "schema_revision" not in tables:
         if tables:
-            raise Invalid("a database of some other program", where=where, fix="name another file under database: in mainstay.yaml")
+            raise Invalid(
+                "a database of some other program",
+                where=where,
+                fix="name another file under database: in mainstay.yaml",
+            )
         connection.exec_driver_sql("CREATE TABLE schema_revision (number INTEGER NOT NULL)")
         connection.exec_driver_sql("INSERT INTO schema_revision VALUES (0)")
     at = int(connection.exec_driver_sql("SELECT number FROM schema_revision").scalar_one())
     newest = max(number for number, _, _ in steps())
     if at > newest:
-        raise Invalid(f"written by a newer Mainstay (schema {at}, this one knows {newest})", where=where, fix="upgrade this program")
+        raise Invalid(
+            f"written by a newer Mainstay (schema {at}, this one knows {newest})",
+            where=where,
+            fix="upgrade this program",
+        )
     return at
