@@ -19,7 +19,7 @@ from mainstay.storage.schema import chunk, document, document_version, vector
 SEED = 20261121
 WORDS = (
     "budget travel crane invoice audit salary harbour customs reefer ticket contract liability pallet deposit"
-).split()  # noqa: SIM905 - a list of words reads best as words
+).split()
 
 
 def company(rng: random.Random) -> dict[str, str]:

@@ -16,7 +16,8 @@ from tests.support.services import open_service, people, sync
 
 DOCUMENTS = {
     ".access.yaml": "allow: [group:staff]",
-    "travel.md": "# Travel policy 2025\n\nThe daily travel allowance is 52 euros for every employee. Receipts are due from 25 euros.\n",
+    "travel.md": "# Travel policy 2025\n\n"
+    "The daily travel allowance is 52 euros for every employee. Receipts are due from 25 euros.\n",
     "secret/.access.yaml": "allow: [group:board]",
     "secret/offer.md": "# Offer\n\nThe board allows 23.5 million euros for Vinterhavn.\n",
 }

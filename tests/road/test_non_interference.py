@@ -34,7 +34,7 @@ SEED = 20261121
 WORDS = (
     "budget travel crane invoice audit salary harbour customs reefer ticket contract liability pallet deposit camera gate "
     "inspection forklift supplier penalty insurance overtime apprentice terminal container allowance receipt approval"
-).split()  # noqa: SIM905 - a list of words reads best as words
+).split()
 NAMES = ["Northquay", "Vinterhavn", "Osprey", "Frostline", "Velo", "Rotterdam", "Hamburg", "Genoa"]
 DEPARTMENTS = ("finance", "people", "legal")
 PRINCIPALS = ("public", "user:alice", "user:bob", "group:a", "group:b", "group:c", "group:d")

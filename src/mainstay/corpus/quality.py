@@ -93,7 +93,7 @@ def _pieces(records: Iterable[DocumentRecord], texts: dict[str, list[Passage]]) 
             yield Issue(
                 kind="segmentation",
                 documents=(record.path,),
-                detail=f"{tiny} of {len(chunks)} pieces are shorter than {TINY_CHUNK_CHARS} characters: the layout was not understood",
+                detail=f"{tiny} of {len(chunks)} pieces have under {TINY_CHUNK_CHARS} characters: the layout was not understood",
             )
 
 

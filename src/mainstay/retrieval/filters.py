@@ -18,7 +18,7 @@ from mainstay.types import Filter, MetaValue, Passage
 
 MIN_VALUE_CHARS = 4
 _YEAR = r"(?:19|20)\d\d"
-# These say it: "2023 travel policy", "travel policy 2023", "travel policy of 2023", "travel policy (2023)", "2023 version of the travel policy"
+# "2023 travel policy" and "2023 version of the travel policy"; then "travel policy 2023", "... of 2023", "... (2023)"
 _YEAR_FIRST = re.compile(rf"\b({_YEAR})(?:'s)?\s+((?:[^\W\d_][\w-]*\s*){{1,5}})")
 _YEAR_LAST = re.compile(rf"((?:[^\W\d_][\w-]*\s+){{1,4}})(?:of\s+|from\s+|in\s+its\s+|\()?({_YEAR})\b")
 
@@ -105,7 +105,7 @@ def _named(value: str, key: str, question: str) -> bool:
 
 def _many_capitals(question: str) -> bool:
     """Whether capitals say nothing: German nouns, headlines, shouting."""
-    words = re.findall(r"[^\W\d_]{3,}", question)[1:]
+    words: list[str] = re.findall(r"[^\W\d_]{3,}", question)[1:]
     return sum(word[0].isupper() for word in words) * 3 > len(words)
 
 

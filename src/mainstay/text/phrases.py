@@ -49,8 +49,8 @@ _PHRASES = {
         "fr": "La recherche par le sens n'est pas disponible ; les sources ont été trouvées par leurs mots.",
     },
     "vectors_waiting": {
-        "en": "Documents are still being prepared: {percent} % of what you may read can be searched by meaning, all of it by words.",
-        "de": "Dokumente werden noch vorbereitet: {percent} % dessen, was Sie lesen dürfen, sind nach Bedeutung durchsuchbar, alles nach Wörtern.",
+        "en": "Documents are being prepared: {percent} % of what you may read can be found by meaning, all of it by words.",
+        "de": "Dokumente werden vorbereitet: {percent} % dessen, was Sie lesen dürfen, findet man nach Sinn, alles nach Wörtern.",
     },
     "filter_dropped": {
         "en": "Nothing fitting was found under {filter}, so it was left out.",
