@@ -276,11 +276,11 @@ class App:
     def _load_embedder(self, name: str) -> Embedder:
         # Each embedder's libraries are heavy, and one service uses one: imported when it is chosen.
         if name == "static":
-            from mainstay.models.embedders.static import StaticEmbedder
+            from mainstay.models.embedders.static import StaticEmbedder  # brings numpy
 
             return StaticEmbedder()
         if name == "minilm":
-            from mainstay.models.embedders.minilm import MiniLmEmbedder
+            from mainstay.models.embedders.minilm import MiniLmEmbedder  # brings onnxruntime
 
             folder = self.settings.data / MINILM_FOLDER
             if not folder.is_dir():

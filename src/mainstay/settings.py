@@ -182,7 +182,7 @@ def _check_sense(settings: Settings) -> None:
     for number, what in ((service.listen.port, "listen.port"),):
         if not 0 <= number <= 65535:
             raise Invalid(f"{what} is {number}, not 0 to 65535", where=where)
-    if not 0 <= service.search.weight <= 1:
+    if service.search.weight is not None and not 0 <= service.search.weight <= 1:
         raise Invalid(f"search.weight is {service.search.weight}, not 0 to 1", where=where)
     for value, what in (
         (service.search.candidates, "search.candidates"),

@@ -26,6 +26,8 @@ DOCUMENTS = {".access.yaml": "allow: [group:staff]", "hidden/.access.yaml": "all
 class Reversed:
     """Another embedder: the static one's numbers, back to front."""
 
+    weight = 0.3
+
     def __init__(self) -> None:
         inner = static_embedder().identity
         self.identity = EmbedderIdentity(name="reversed", digest="f" * 64, precision="float32", dims=inner.dims)

@@ -72,7 +72,7 @@ def test_no_host_of_a_package_index_and_no_absolute_path_of_a_machine() -> None:
         if (
             (
                 path.is_file()
-                and relative[0] not in (".git", ".venv", ".bench", "mainstay-demo")
+                and not relative[0].startswith((".", "mainstay-demo"))
                 and path.suffix
                 in (
                     ".py",

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from mainstay.corpus.index import Hits
 
 RANK_CONSTANT: Final = 10.0
+NO_LIKENESS: Final = -1.0  # the lowest cosine there is
+NO_WORD: Final = 0.0  # the lowest BM25 score there is
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,15 +44,17 @@ def convex(
 ) -> Fused:
     """``weight * norm(dense) + (1 - weight) * norm(lexical)`` over the rows of both lists, the ``k`` best (None: all).
 
-    ``norm`` stretches the scores of one side to 0..1. A row missing from one list is asked for by ``dense_scores`` and
-    ``lexical_scores``, so that both scores of every candidate are true; without them, or where they give NaN, it gets
-    0, as the lowest row does. When one list is empty the other stands alone, whatever the weight.
+    ``norm`` puts the best of one side at 1 and the lowest score *there can be* (not the lowest found) at 0: a side that
+    tells its candidates hardly apart then has hardly a say, where stretching what was found would blow noise up to full
+    size (Bruch et al., arXiv 2210.11934). A row missing from one list is asked for by ``dense_scores`` and
+    ``lexical_scores``, so that both scores of every candidate are true; without them, or where they give NaN, it counts
+    as the lowest row does. When one list is empty the other stands alone, whatever the weight.
     """
     seqs = np.union1d(dense.seqs, lexical.seqs)
     by_dense = _spread(seqs, dense, dense_scores)
     by_lexical = _spread(seqs, lexical, lexical_scores)
     share = weight if len(dense) and len(lexical) else float(len(dense) > 0)
-    scores = share * _stretched(by_dense) + (1.0 - share) * _stretched(by_lexical)
+    scores = share * _scaled(by_dense, NO_LIKENESS) + (1.0 - share) * _scaled(by_lexical, NO_WORD)
     order = np.lexsort((seqs, -scores))[:k]
     return Fused(
         seqs=seqs[order],
@@ -87,13 +91,11 @@ def _spread(
     return out
 
 
-def _stretched(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores to 0..1 between the lowest and the highest known; unknown is 0; all equal is 1."""
+def _scaled(scores: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
+    """Scores between ``floor`` (0) and the best (1); unknown is as the lowest known, and 0 when none is known."""
     known = ~np.isnan(scores)
     if not known.any():
         return np.zeros(len(scores))
-    low, high = float(scores[known].min()), float(scores[known].max())
-    out = np.where(known, 1.0, 0.0)
-    if high > low:
-        out[known] = (scores[known] - low) / (high - low)
-    return out
+    low, best = float(scores[known].min()), float(scores[known].max())
+    floor = min(floor, low)  # a provider's vectors need not have unit length
+    return (np.where(known, scores, low) - floor) / (best - floor) if best > floor else known.astype(np.float64)

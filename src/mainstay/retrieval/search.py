@@ -36,14 +36,15 @@ NOT_IN_QUESTIONS = frozenset({"source", "author", "creator", "producer", "versio
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """How to search. ``weight`` is the share of meaning against words (0 words only, 1 meaning only), tuned per corpus;
+    """How to search. ``weight`` is the share of meaning against words (0 words only, 1 meaning only), tuned per corpus; None is
+    the embedder's own;
     ``candidates`` how many each list brings to fusion; ``per_document`` how many chunks one document may show."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, which wants a plain dict
 
-    weight: float = 0.5
+    weight: float | None = 0.7
     candidates: int = 100
-    per_document: int = 4
+    per_document: int = 6
     filters_from_question: bool = True
 
 
@@ -88,7 +89,9 @@ class HybridSearch:
         """Passages for the question inside the scope, at most ``question.top_k``."""
         follower, embedder = self._serving()
         index = follower.current()
-        asked = _Asked(index=index, question=question, vector=_vector(embedder, question.text), scope=scope)
+        weight = embedder.weight if self._settings.weight is None else self._settings.weight
+        vector = _vector(embedder, question.text)
+        asked = _Asked(index=index, question=question, vector=vector, weight=weight, scope=scope)
         found = self._search(asked, question.filters)
         if not self._settings.filters_from_question or not found.passages:
             return found
@@ -159,7 +162,7 @@ class HybridSearch:
             fused = fusion.convex(
                 meaning,
                 words,
-                weight=self._settings.weight,
+                weight=asked.weight,
                 dense_scores=lambda seqs: index.dense_scores(seqs, vector, permitted),
                 lexical_scores=lambda seqs: index.lexical_scores(seqs, question.text, permitted),
             )
@@ -190,6 +193,7 @@ class _Asked:
     index: SearchIndex
     question: Question
     vector: NDArray[np.float32] | None
+    weight: float
     scope: Scope
 
 

@@ -46,6 +46,11 @@ class Embedder(Protocol):
         """Name, digest, precision and length of the vectors this embedder makes."""
         ...
 
+    @property
+    def weight(self) -> float:
+        """The share of meaning against words at which hybrid search measured best, 0 to 1; settings may say otherwise."""
+        ...
+
     def embed_passages(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embed passages, in order: (len(texts), dims), C-contiguous, unit rows.
 

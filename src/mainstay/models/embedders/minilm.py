@@ -52,6 +52,8 @@ class MiniLmEmbedder:
     Raises `Unavailable` when weights or the wanted backend are missing, `Invalid` when a weights file was changed.
     """
 
+    weight = 0.5  # docs/benchmarks.md: SciFact training queries
+
     def __init__(self, folder: Path, backend: Backend = "auto") -> None:
         check_minilm(folder)
         self._identity = _identity()

@@ -51,6 +51,8 @@ class StaticEmbedder:
     when a file does not match its digest.
     """
 
+    weight = 0.3  # docs/benchmarks.md: SciFact training queries
+
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = Path(__file__).parent if folder is None else folder
 

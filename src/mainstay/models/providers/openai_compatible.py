@@ -542,6 +542,8 @@ class EmbedderSettings:
 class OpenAiCompatibleEmbedder:
     """An Embedder. A failed call raises ModelFailure; nothing is returned in part."""
 
+    weight = 0.5  # nothing is known of it: the even share
+
     def __init__(self, settings: EmbedderSettings, wire: Wire) -> None:
         self._where = f"embedder {settings.name}"
         if settings.dims < 1 or settings.batch < 1:
