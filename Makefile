@@ -34,7 +34,7 @@ test: check                ## everything that runs in under ten minutes on two c
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not long' $(ARGS)
 
 test-long: .venv/test      ## the long drills and property runs
-	$(BIN)/pytest -n 2 --dist worksteal -m long $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup -m long $(ARGS)
 
 bench: .venv/bench         ## make bench NAME=search; the last line is one JSON object
 	$(BIN)/python -m bench.$(NAME) $(ARGS)

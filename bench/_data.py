@@ -215,6 +215,10 @@ class Remembered:
     def identity(self) -> EmbedderIdentity:
         return self._inner.identity
 
+    @property
+    def weight(self) -> float:
+        return self._inner.weight
+
     def embed_passages(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         return self._embed(texts, self._inner.embed_passages, b"p")
 

@@ -67,6 +67,14 @@ Event = TextPiece | Cited | Noticed | Finished
 
 
 @dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """What the embedder in force lends to choosing sentences: its scale of likeness, and vectors where they cost nothing."""
+
+    related: float
+    embed: extractive.Embed | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """What a question may be."""
 
@@ -93,8 +101,8 @@ class _Draft:
 class Answering:
     """Answers questions from the documents an asker may read.
 
-    ``model`` is the language model, or None: then the built-in extractive answerer quotes. ``embed`` gives what
-    makes vectors of sentences.
+    ``model`` is the language model, or None: then the built-in extractive answerer quotes. ``meaning`` says
+    what the embedder in force can tell of sentences.
     """
 
     def __init__(
@@ -109,12 +117,12 @@ class Answering:
         prompt: Prompt,
         model: ChatModel | None,
         max_output_tokens: int,
-        embed: Callable[[], extractive.Embed | None],
+        meaning: Callable[[], Meaning],
         release: Callable[[], str],
     ) -> None:
         self._gate, self._searcher, self._traces, self._clock = gate, searcher, traces, clock
         self._agreement, self._limits, self._prompt = agreement, limits, prompt
-        self.model, self._embed, self._release = model, embed, release
+        self.model, self._meaning, self._release = model, meaning, release
         self._max_output = max_output_tokens
 
     def answer(self, question: Question, actor: Actor, *, request_id: str | None = None) -> Answer:
@@ -234,7 +242,10 @@ class Answering:
         self, question: Question, found: Found, spoken: str, journey: Journey, route: tuple[str, ...]
     ) -> Generator[Event, None, _Draft]:
         """The extractive answerer: up to three sentences, verbatim."""
-        taken = extractive.extract(question.text, found.passages, embed=self._embed(), language=spoken or None)
+        meaning = self._meaning()
+        taken = extractive.extract(
+            question.text, found.passages, embed=meaning.embed, related=meaning.related, language=spoken or None
+        )
         journey.span("generate", model=EXTRACTIVE, sentences=len(taken.sentences), abstained=taken.abstained or "")
         if taken.abstained or not taken.sentences:
             text = phrase("not_found", spoken)

@@ -20,7 +20,7 @@ from mainstay.access.identity import Identity
 from mainstay.access.keys import Keyring
 from mainstay.access.oidc import Oidc
 from mainstay.access.scope import Gate
-from mainstay.answering import Answering, Limits
+from mainstay.answering import Answering, Limits, Meaning
 from mainstay.clock import SystemClock
 from mainstay.corpus.embedding import embed_waiting
 from mainstay.corpus.following import IndexFollower
@@ -28,9 +28,8 @@ from mainstay.corpus.ingest import Progress, Report, synchronise
 from mainstay.corpus.parsing.limits import ParseLimits
 from mainstay.corpus.parsing.sandbox import Sandbox
 from mainstay.corpus.sources import FolderSource, SourceSettings
-from mainstay.errors import Conflict, Invalid, NotFound
+from mainstay.errors import Conflict, Invalid, MainstayError, NotFound
 from mainstay.models.embedders import Embedder, EmbedderIdentity
-from mainstay.models.extractive import Embed
 from mainstay.models.prices import Price
 from mainstay.prompts.loader import Prompt, prompt_of
 from mainstay.prompts.loader import load as load_prompts
@@ -140,14 +139,15 @@ class App:
             prompt=prompt_of(self.prompts, "answer"),
             model=None if provider is None else self._chat_model(models.answer, provider),
             max_output_tokens=1024 if provider is None else provider.max_output_tokens,
-            embed=self._sentence_vectors,
+            meaning=self._meaning,
             release=lambda: self.release,
         )
 
-    def _sentence_vectors(self) -> Embed | None:
-        """What helps to choose among sentences: a local embedder. A paid or distant one is asked for the question alone."""
+    def _meaning(self) -> Meaning:
+        """A local embedder helps to choose among sentences; a paid or distant one is asked for the question alone."""
         embedder = self.embedder()
-        return None if embedder.identity.precision == REMOTE else embedder.embed_passages
+        local = embedder.identity.precision != REMOTE
+        return Meaning(related=embedder.related, embed=embedder.embed_passages if local else None)
 
     def answer_as(self, question: str, user: str | None) -> Answer:
         """Answer one question with the rights of a local user (None: anonymous), as the command line and tests do."""
@@ -219,6 +219,12 @@ class App:
     def embedder(self) -> Embedder:
         """The embedder whose vectors are in force."""
         return self._made_by(self._in_force())
+
+    @property
+    def embedder_in_force(self) -> str:
+        """The settings' name of the embedder in force."""
+        self._in_force()
+        return str(json.loads(self.documents.fact(IN_FORCE) or "{}")["name"])
 
     def wanted_embedder(self) -> Embedder:
         """The embedder that the settings ask for."""
@@ -385,7 +391,7 @@ class App:
             self.database.ping()
             checks["database"] = "ok"
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the probe says it instead of failing
-            checks["database"] = str(error)
+            checks["database"] = error.what if isinstance(error, MainstayError) else type(error).__name__
         checks["background"] = self.background_error or "ok"
         return Health(ready=checks["database"] == "ok", checks=checks)
 

@@ -27,6 +27,7 @@ class Reversed:
     """Another embedder: the static one's numbers, back to front."""
 
     weight = 0.3
+    related = 0.45
 
     def __init__(self) -> None:
         inner = static_embedder().identity

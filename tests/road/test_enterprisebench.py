@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("MAINSTAY_DATA", ROOT.parent / "shared" / "data")) / "enterprisebench"
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.xdist_group("enterprisebench"),  # the company is read once
     pytest.mark.skipif(not DATA.is_dir(), reason="EnterpriseBench is not here"),
     pytest.mark.timeout(1200),
 ]
@@ -51,7 +52,7 @@ QUESTIONS = [
     ("What are the rules for password security?", (ENGINEER, HR, SALES), "policies/", ()),
     ("VPN connectivity issue of Ethan Reynolds in Business Development", (IT,), "it_tickets.jsonl#", (HR, SALES)),
     ("Which skills does Raj Patel have?", (HR,), "employees.json#", (SALES,)),
-    ("Resume of an HR leader with experience in talent management", (HR,), "resume_information.jsonl.gz#", (SALES,)),
+    ("Resume of an HR leader with experience in talent management", (HR,), "resume_information.jsonl.gz#", ()),
     ("purchase order of customer arout", (SALES,), "orders/", (ENGINEER, HR)),
     (
         "customer chat about oil pastels that break easily",
@@ -93,6 +94,8 @@ def test_every_found_passage_is_permitted_by_the_rules(company: App) -> None:
                     assert department in ("Sales", "Finance")
                 if source.startswith("cvs/"):
                     assert department == "HR"
+                if source == "resume_information.jsonl.gz":  # HR, and each their own
+                    assert department == "HR" or user in passage.text
                 if source == "employees.json":
                     record = staff[passage.uri.partition("#")[2]]
                     assert department == "HR" or user in (record["emp_id"], record["reports_to"])

@@ -24,7 +24,8 @@ def models() -> None:
 def models_list(json_: bool) -> None:
     with opened() as app:
         settings = app.settings.service.models
-        embedder = app.embedder().identity
+        app.embedder()  # an embedder that is gone has been replaced by now
+        embedder = app.embedder_in_force
         here = (app.settings.data / MINILM_FOLDER).is_dir()
         rows = [
             {
@@ -36,13 +37,13 @@ def models_list(json_: bool) -> None:
             {
                 "name": "static",
                 "use": "embed",
-                "in_force": embedder.name == "static",
+                "in_force": embedder == "static",
                 "detail": "built in: distilled token vectors",
             },
             {
                 "name": "minilm",
                 "use": "embed",
-                "in_force": embedder.name == "minilm",
+                "in_force": embedder == "minilm",
                 "detail": "weights are here" if here else "run: mainstay models add minilm",
             },
         ]
@@ -52,7 +53,7 @@ def models_list(json_: bool) -> None:
                 {
                     "name": name,
                     "use": use,
-                    "in_force": name in (settings.answer, embedder.name),
+                    "in_force": name in (settings.answer, embedder),
                     "detail": f"{provider.model} at {provider.base_url}",
                 }
             )

@@ -141,7 +141,7 @@ def push(
         metadata=metadata,
         own_access=access,
     )
-    held = documents.known(API_SOURCE).get(external_id)
+    held = documents.known(API_SOURCE, external_id).get(external_id)
     ids = _Ids(documents, API_SOURCE, {external_id: held} if held else {}, None)
     prepared = _prepare(item, sandbox.parse(content, name), API_SOURCE, ids.of(external_id))
     documents.put([prepared], clock.now())
@@ -223,7 +223,7 @@ class _Ids:
             doc_id = "doc_" + base64.b32encode(mac[:15]).decode().lower()
             if not self._documents.taken_ids([doc_id]):
                 return doc_id
-            if (meanwhile := self._documents.known(self._source).get(path)) is not None:
+            if (meanwhile := self._documents.known(self._source, path).get(path)) is not None:
                 return meanwhile.doc_id  # two pushed the same new path at once, and the other was faster
         raise Conflict("no free document id", where=path)
 

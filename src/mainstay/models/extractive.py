@@ -93,7 +93,7 @@ _WEIGHTS = {
 }
 FEATURES = tuple(_WEIGHTS)
 WEIGHTS: tuple[float, ...] = tuple(_WEIGHTS.values())
-DENSE_WEIGHT = 10.0
+DENSE_WEIGHT = 3.0
 """Of the cosine between question and sentence, when there is an embedder."""
 
 EMBEDDED = 16
@@ -102,7 +102,7 @@ EMBEDDED = 16
 REDUNDANT = 0.5
 """Taken off the second and third choice for full overlap with one chosen before."""
 
-WEAK = 0.15
+WEAK = 0.3
 """A further quote whose chance is below this share of the best one's is left out."""
 
 SCALE, SHIFT = 0.467, -6.126
@@ -126,7 +126,8 @@ SIGNAL_BIAS = -9.358
 # Words and meaning together: logistic regression on 180 questions of the same fitting half against 180 questions
 # about other things,
 # searched with the static embedder. At the threshold 2.8 % of the former and 88 % of the latter are left unanswered.
-WORDS_SHARE, MEANING_SHARE, MEANING_BIAS = 0.592, 10.23, -4.628
+WORDS_SHARE, MEANING_SHARE = 0.592, 10.23
+RELATED = 0.452  # of the static embedder
 ABSTAIN_BELOW = 0.25
 ABSTAIN_BELOW_BY_WORDS = 0.15  # where no passage has a vector yet
 
@@ -175,13 +176,15 @@ def extract(
     *,
     document_text: DocumentText | None = None,
     embed: Embed | None = None,
+    related: float = RELATED,
     language: str | None = None,
     max_sentences: int = 3,
 ) -> Extraction:
     """Quote up to ``max_sentences`` sentences that answer, or abstain.
 
     ``document_text`` gives the stored text of a document version: a passage that is not its exact slice is left out.
-    ``embed`` gives unit vectors; without it the words decide alone.
+    ``embed`` gives unit vectors; without it the words decide alone. ``related`` is what the passages'
+    embedder says of its cosines.
     """
     kept = [(i, p) for i, p in enumerate(passages) if document_text is None or _current(p, document_text)]
     asked = _ask(question, language or "en")
@@ -196,7 +199,7 @@ def extract(
     _score(asked, candidates, passages, weights, question, embed)
     chosen = _choose(candidates, weights, max_sentences, [p.document for p in passages])
     meaning = max((p.dense for _, p in kept), default=0.0)
-    confidence = _confidence(_signals(asked, candidates, chosen, passages, weights), meaning)
+    confidence = _confidence(_signals(asked, candidates, chosen, passages, weights), meaning, related)
     if not chosen or confidence < (ABSTAIN_BELOW if meaning else ABSTAIN_BELOW_BY_WORDS):
         return Extraction(confidence=confidence, abstained="the passages do not speak of what was asked")
     quoted = tuple(
@@ -385,7 +388,7 @@ def _features(
         plain=plain,
         plain_total=sum(plain.values()) or 1.0,
         mean=sum(len(c.stems) for c in candidates) / len(candidates),
-        top=max(passages[c.passage].score for c in candidates),
+        top=max(passages[c.passage].lexical for c in candidates),
         found={(c.passage, c.position): c.found for c in candidates},
         covered=covered,
     )
@@ -425,7 +428,7 @@ def _row(world: _World, c: _Candidate, passage: Passage) -> list[float]:
         bm25 / (2.2 * world.total),
         len(asked.pairs & set(pairwise(c.stems))) / max(1, len(asked.pairs)),
         1.0 / (1.0 + c.passage),
-        passage.score / world.top if world.top > 0 else 0.0,
+        passage.lexical / world.top if world.top > 0 else 0.0,  # the weights were fitted on BM25 scores
         float(fits),
         float(bool(asked.kind)) - float(fits),
         world.share(heading - c.found),
@@ -589,12 +592,12 @@ def _signals(
     ]
 
 
-def _confidence(signals: Sequence[float], meaning: float) -> float:
+def _confidence(signals: Sequence[float], meaning: float, related: float = RELATED) -> float:
     """How surely the passages speak of what was asked, 0 to 1; ``meaning`` is the best cosine of a passage, 0 when unknown."""
     by_words = SIGNAL_BIAS + float(np.dot(SIGNAL_WEIGHTS, signals))
     if meaning == 0.0:
         return round(_logistic(by_words), 4)
-    return round(_logistic(WORDS_SHARE * by_words + MEANING_SHARE * meaning + MEANING_BIAS), 4)
+    return round(_logistic(WORDS_SHARE * by_words + MEANING_SHARE * (meaning - related)), 4)
 
 
 def _logistic(x: float) -> float:

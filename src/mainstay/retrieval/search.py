@@ -42,7 +42,7 @@ class SearchSettings:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, which wants a plain dict
 
-    weight: float | None = 0.7
+    weight: float | None = None
     candidates: int = 100
     per_document: int = 6
     filters_from_question: bool = True

@@ -41,11 +41,17 @@ class SqlDocuments:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._salt: bytes | None = None  # never changes once it is there
 
     # -- the truth: writing --------------------------------------------------------------------------------------------
 
     def salt(self) -> bytes:
         """A random value made once for this service: document ids can not be guessed from paths."""
+        if self._salt is None:
+            self._salt = self._stored_salt()
+        return self._salt
+
+    def _stored_salt(self) -> bytes:
         with self._db.write() as connection:
             value = connection.scalar(select(fact.c.value).where(fact.c.name == "salt"))
             if value is None:
@@ -60,15 +66,19 @@ class SqlDocuments:
                 raise Conflict("documents exist already: their ids depend on the salt")
             connection.execute(delete(fact).where(fact.c.name == "salt"))
             connection.execute(insert(fact).values(name="salt", value=salt.hex()))
+        self._salt = salt
 
-    def known(self, source_name: str) -> dict[str, Known]:
-        """Every path of a source, with what decides whether it must be read again."""
+    def known(self, source_name: str, path: str | None = None) -> dict[str, Known]:
+        """Every path of a source (or this one), with what decides whether it must be read again."""
+        wanted = (
+            select(document, acl_class.c.origin, acl_class.c.allow, acl_class.c.deny)
+            .join(acl_class)
+            .where(document.c.source == source_name)
+        )
+        if path is not None:
+            wanted = wanted.where(document.c.path == path)
         with self._db.read() as connection:
-            rows = connection.execute(
-                select(document, acl_class.c.origin, acl_class.c.allow, acl_class.c.deny)
-                .join(acl_class)
-                .where(document.c.source == source_name)
-            )
+            rows = connection.execute(wanted)
             return {
                 row.path: Known(
                     doc_id=row.doc_id,

@@ -111,6 +111,7 @@ document = Table(
     Column("recipe", Text, nullable=False, default=""),  # what parsed and chunked it: a newer recipe parses it again
     UniqueConstraint("source", "path"),
     Index("document_by_class", "class_id"),
+    Index("document_by_path", "path"),
 )
 # Texts stay when a document changes, so that an old citation still opens at its span; deleting the document deletes them.
 document_version = Table(

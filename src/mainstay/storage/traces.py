@@ -22,8 +22,10 @@ class SqlTraces:
         self._db = database
 
     def keep(self, trace: Trace) -> None:
-        """Write one finished journey."""
+        """Write one finished journey; a request id that is taken keeps the journey it has."""
         with self._db.write() as connection:
+            if connection.scalar(select(table.c.request_id).where(table.c.request_id == trace.request_id)):
+                return
             connection.execute(
                 insert(table).values(
                     request_id=trace.request_id,

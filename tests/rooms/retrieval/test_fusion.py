@@ -20,10 +20,13 @@ def hits(scored: dict[int, float]) -> Hits:
     )
 
 
-def test_both_sides_are_stretched_and_weighed() -> None:
+def test_both_sides_are_scaled_and_weighed() -> None:
+    """Cosines from -1 and word scores from 0, each to its best; a row unknown to one side counts as its lowest row."""
     fused = convex(hits({1: 0.9, 2: 0.5, 3: 0.1}), hits({2: 8.0, 3: 4.0, 4: 2.0}), 0.5)
     assert fused.seqs.tolist() == [2, 1, 3, 4]
-    assert fused.scores == pytest.approx([0.75, 0.5, 1 / 6, 0.0])
+    assert fused.scores == pytest.approx(
+        [(1.5 / 1.9 + 1) / 2, (1 + 0.25) / 2, (1.1 / 1.9 + 0.5) / 2, (1.1 / 1.9 + 0.25) / 2]
+    )
     assert fused.dense.tolist() == [0.5, 0.9, 0.1, 0.0]
     assert fused.lexical.tolist() == [8.0, 0.0, 4.0, 2.0]
 
@@ -46,8 +49,14 @@ def test_an_empty_list_leaves_the_other_alone() -> None:
     for weight in (0.0, 0.5, 1.0):
         for fused in (convex(NOTHING, some, weight), convex(some, NOTHING, weight)):
             assert fused.seqs.tolist() == [2, 1, 3]
-            assert fused.scores.tolist() == [1.0, 0.0, 0.0]
+            assert fused.scores[0] == 1.0
+            assert fused.scores[1] == fused.scores[2] < 1.0
     assert len(convex(NOTHING, NOTHING, 0.5, 10)) == 0
+
+
+def test_a_side_that_hardly_tells_its_rows_apart_has_hardly_a_say() -> None:
+    fused = convex(hits({1: 0.31, 2: 0.30, 3: 0.29}), hits({3: 9.0, 2: 8.0, 1: 1.0}), 0.7)
+    assert fused.seqs.tolist() == [3, 2, 1]
 
 
 def test_one_candidate_counts_in_full() -> None:

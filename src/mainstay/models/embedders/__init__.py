@@ -51,6 +51,11 @@ class Embedder(Protocol):
         """The share of meaning against words at which hybrid search measured best, 0 to 1; settings may say otherwise."""
         ...
 
+    @property
+    def related(self) -> float:
+        """The cosine of question and passage from which one more likely than not speaks of what was asked."""
+        ...
+
     def embed_passages(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embed passages, in order: (len(texts), dims), C-contiguous, unit rows.
 

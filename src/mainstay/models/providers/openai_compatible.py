@@ -542,7 +542,8 @@ class EmbedderSettings:
 class OpenAiCompatibleEmbedder:
     """An Embedder. A failed call raises ModelFailure; nothing is returned in part."""
 
-    weight = 0.5  # nothing is known of it: the even share
+    weight = 0.7  # nothing is known of it: that of the built-in ones
+    related = 0.45  # nothing is known of it: that of the built-in ones
 
     def __init__(self, settings: EmbedderSettings, wire: Wire) -> None:
         self._where = f"embedder {settings.name}"

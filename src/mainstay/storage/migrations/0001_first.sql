@@ -115,6 +115,7 @@ CREATE TABLE document (
   FOREIGN KEY(class_id) REFERENCES acl_class (class_id)
 );
 CREATE INDEX document_by_class ON document (class_id);
+CREATE INDEX document_by_path ON document (path);
 CREATE TABLE vector (
   embedder TEXT NOT NULL,
   seq BIGINT NOT NULL,
