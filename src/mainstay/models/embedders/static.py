@@ -52,7 +52,7 @@ class StaticEmbedder:
     """
 
     weight = 0.7  # docs/benchmarks.md: SciFact training queries
-    related = 0.452  # scripts/fit_extractive.py says how this was found
+    related = 0.452  # scripts/fit_abstention.py
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = Path(__file__).parent if folder is None else folder
