@@ -9,6 +9,7 @@ from mainstay.cli.common import actor, as_json, as_user, opened, put_json, show_
 from mainstay.errors import TooLarge
 from mainstay.records.traces import Trace, visible_trace
 from mainstay.retrieval.filters import parse_filter
+from mainstay.shapes import request_view, search_view
 from mainstay.types import Question, Status
 
 filters = click.option(
@@ -53,7 +54,7 @@ def search(words: str, user: str | None, filters: tuple[str, ...], top: int, jso
         question = Question(text=words, filters=tuple(map(parse_filter, filters)), top_k=top)
         found = app.searcher.search(question, scope=app.gate.scope(asker))
     if json_:
-        put_json({"query": words, "filters": found.filters, "dropped": found.dropped, "passages": found.passages})
+        put_json(search_view(words, found))
     else:
         for n, passage in enumerate(found.passages, 1):
             show_passage(n, passage)
@@ -76,7 +77,7 @@ def trace_show(request_id: str, user: str | None, json_: bool) -> None:
     with opened() as app:
         shown = visible_trace(app.traces, request_id, actor(app, user))
     if json_:
-        put_json(shown)
+        put_json(request_view(shown, whole=True, operator=bool(shown.operator)))
     else:
         _show_trace(shown)
 

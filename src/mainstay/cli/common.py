@@ -19,6 +19,7 @@ from mainstay.app import App, open_app
 from mainstay.corpus.ingest import Progress
 from mainstay.errors import NotFound, Unauthenticated
 from mainstay.settings import service_folder
+from mainstay.shapes import answer_view
 from mainstay.types import Actor, Answer, Citation, MetaValue, Passage, usd
 
 as_user = click.option(
@@ -59,7 +60,7 @@ def put_json(value: object) -> None:
 def plain(value: Any) -> Any:
     """Values as JSON knows them."""
     if isinstance(value, Answer):
-        return answer_json(value)
+        return answer_view(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -67,31 +68,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(held) for held in (sorted(value) if isinstance(value, set | frozenset) else value)]
     return value.isoformat() if isinstance(value, date | datetime) else value
-
-
-def answer_json(answer: Answer) -> dict[str, Any]:
-    """An Answer in the shape of ``POST /v1/answers``."""
-    return {
-        "id": answer.id,
-        "status": str(answer.status),
-        "text": answer.text,
-        "language": answer.language,
-        "citations": [plain(citation) for citation in answer.citations],
-        "mode": str(answer.mode),
-        "notice": answer.notice,
-        "questions": list(answer.questions),
-        "review": answer.review,
-        "confidence": answer.confidence,
-        "model": answer.model,
-        "route": list(answer.route),
-        "usage": plain(answer.usage),
-        "cost_usd": usd(answer.cost_nanodollars),
-        "cap_usd": usd(answer.cap_nanodollars),
-        "release": answer.release,
-        "cache": {"hit": answer.cache_hit},
-        "timings_ms": dict(answer.timings_ms),
-        "sources": [plain(passage) for passage in answer.sources],
-    }
 
 
 def show_answer(answer: Answer) -> None:

@@ -16,11 +16,12 @@ from mainstay.answering import Cited, Event, Finished, Noticed, TextPiece
 from mainstay.app import App
 from mainstay.errors import Invalid, TooLarge
 from mainstay.guard.hidden_text import clean
+from mainstay.shapes import answer_view, citation_view, search_view
 from mainstay.types import Actor, Question
 from mainstay.web.bodies import QuestionBody, SearchBody
 from mainstay.web.desk import Asker, Desk, Guarded, needs
 from mainstay.web.problems import problem_of
-from mainstay.web.views import AnswerView, Json, SearchView, answer_view, citation_view, search_view
+from mainstay.web.views import AnswerView, Json, SearchView
 
 STREAM_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 """The second tells a proxy to pass a stream on as it comes."""

@@ -14,13 +14,14 @@ from starlette.responses import Response
 from mainstay.access.keys import Permission
 from mainstay.answering import Finished, TextPiece
 from mainstay.errors import Invalid, NotFound
+from mainstay.shapes import answer_view
 from mainstay.text.phrases import phrase
 from mainstay.types import Answer
 from mainstay.web.answers import STREAMED, Speech, frame, stream
 from mainstay.web.bodies import ChatBody
 from mainstay.web.desk import Asker, Desk, Guarded, needs
 from mainstay.web.problems import problem_of
-from mainstay.web.views import Json, answer_view
+from mainstay.web.views import Json
 
 MODEL = "mainstay"
 _NOT_DONE = {

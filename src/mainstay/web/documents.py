@@ -22,20 +22,12 @@ from mainstay.corpus.parsing.detect import BY_EXTENSION
 from mainstay.corpus.ports import AccessRule, DocumentRecord, Prepared
 from mainstay.corpus.sources import origin_of
 from mainstay.errors import Conflict, Invalid, MainstayError, NotFound, TooLarge
+from mainstay.shapes import document_view, kept_view
 from mainstay.types import Actor, Scope
 from mainstay.web.bodies import AccessBody, BatchItem, DocumentBody, metadata_of
 from mainstay.web.desk import Asker, Desk, Guarded, needs
 from mainstay.web.problems import problem_of
-from mainstay.web.views import (
-    BatchView,
-    DocumentsView,
-    DocumentView,
-    Json,
-    KeptView,
-    SliceView,
-    document_view,
-    kept_view,
-)
+from mainstay.web.views import BatchView, DocumentsView, DocumentView, Json, KeptView, SliceView
 
 MAX_BATCH = 1000
 MAX_ID = 512

@@ -11,9 +11,10 @@ from starlette.responses import Response
 from mainstay.access.keys import Permission
 from mainstay.errors import Invalid
 from mainstay.records.traces import visible_trace
+from mainstay.shapes import request_view
 from mainstay.types import Actor
 from mainstay.web.desk import SIGNED_IN, Asker, Desk, Guarded, needs
-from mainstay.web.views import Json, RequestsView, RequestView, request_view
+from mainstay.web.views import Json, RequestsView, RequestView
 
 
 def routes(desk: Desk) -> APIRouter:

@@ -1,0 +1,173 @@
+"""The rooms' nouns as JSON: one shape for every door, the HTTP API and the command line alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from mainstay.access.acl import Acl
+from mainstay.answering import shown_filter
+from mainstay.corpus.ports import DocumentRecord, Prepared
+from mainstay.records.traces import Span, Trace
+from mainstay.retrieval.search import Found
+from mainstay.types import Answer, Citation, MetaValue, Passage, usd
+
+
+def answer_view(answer: Answer) -> dict[str, Any]:
+    """The contract's Answer."""
+    timings = {"total": 0.0, "retrieve": 0.0, "generate": 0.0, **answer.timings_ms}
+    return {
+        "id": answer.id,
+        "status": str(answer.status),
+        "text": answer.text,
+        "language": answer.language,
+        "citations": [citation_view(citation) for citation in answer.citations],
+        "mode": str(answer.mode),
+        "notice": answer.notice,
+        "questions": list(answer.questions),
+        "review": answer.review,
+        "confidence": answer.confidence,
+        "model": answer.model,
+        "route": list(answer.route),
+        "usage": {"input_tokens": answer.usage.input_tokens, "output_tokens": answer.usage.output_tokens},
+        "cost_usd": usd(answer.cost_nanodollars),
+        "cap_usd": usd(answer.cap_nanodollars),
+        "release": answer.release,
+        "cache": {"hit": answer.cache_hit},
+        "timings_ms": timings,
+        "sources": [passage_view(passage) for passage in answer.sources],
+    }
+
+
+def citation_view(citation: Citation) -> dict[str, Any]:
+    return {
+        "n": citation.n,
+        "document": citation.document,
+        "version": citation.version,
+        "title": citation.title,
+        "uri": citation.uri,
+        "quote": citation.quote,
+        "start": citation.start,
+        "end": citation.end,
+        "page": citation.page,
+        "verified": citation.verified,
+    }
+
+
+def passage_view(passage: Passage) -> dict[str, Any]:
+    return {
+        "document": passage.document,
+        "version": passage.version,
+        "title": passage.title,
+        "uri": passage.uri,
+        "text": passage.text,
+        "start": passage.start,
+        "end": passage.end,
+        "page": passage.page,
+        "heading_path": list(passage.heading_path),
+        "score": round(passage.score, 6),
+        "language": passage.language,
+        "modified": _time(passage.modified),
+        "metadata": metadata_view(passage.metadata),
+    }
+
+
+def search_view(query: str, found: Found) -> dict[str, Any]:
+    return {
+        "query": query,
+        "passages": [passage_view(passage) for passage in found.passages],
+        "filters": [shown_filter(condition) for condition in found.filters],
+        "dropped": [shown_filter(condition) for condition in found.dropped],
+        "readable": found.readable,
+        "waiting": found.waiting,
+    }
+
+
+def document_view(record: DocumentRecord, *, curator: bool) -> dict[str, Any]:
+    """A record; who else may read it, and what was odd about it, is for curators."""
+    shown: dict[str, Any] = {
+        "id": record.doc_id,
+        "source": record.source,
+        "path": record.path,
+        "uri": record.uri,
+        "title": record.title,
+        "media_type": record.media_type,
+        "version": record.version,
+        "metadata": metadata_view(record.metadata),
+        "language": record.language,
+        "modified": _time(record.modified),
+        "created": _time(record.created),
+        "updated": _time(record.updated),
+        "size": record.size,
+        "chunks": record.chunks,
+        "status": record.status,
+        "reason": record.reason,
+    }
+    if curator:
+        shown |= {"access": access_view(record.acl), "findings": _findings(record.findings)}
+    return shown
+
+
+def kept_view(kept: Prepared, notice: str | None) -> dict[str, Any]:
+    return {
+        "id": kept.doc_id,
+        "external_id": kept.path,
+        "version": kept.version,
+        "title": kept.title,
+        "media_type": kept.media_type,
+        "metadata": metadata_view(kept.metadata),
+        "language": kept.language,
+        "chunks": len(kept.pieces),
+        "access": access_view(kept.rule.acl),
+        "findings": _findings(kept.findings),
+        "notice": notice,
+    }
+
+
+def access_view(acl: Acl) -> dict[str, list[str]]:
+    return {"allow": list(acl.allow), "deny": list(acl.deny)}
+
+
+def request_view(trace: Trace, *, whole: bool, operator: bool) -> dict[str, Any]:
+    """A trace; ``whole`` with its steps."""
+    shown: dict[str, Any] = {
+        "id": trace.request_id,
+        "at": _time(trace.at),
+        "asker": trace.asker,
+        "kind": trace.kind,
+        "status": trace.status,
+        "facts": dict(trace.facts),
+    }
+    if whole:
+        shown["spans"] = [_span(span) for span in trace.spans]
+    if whole and operator:
+        shown["operator"] = dict(trace.operator)
+    return shown
+
+
+def metadata_view(metadata: Mapping[str, MetaValue]) -> dict[str, Any]:
+    return {key: _plain(value) for key, value in metadata.items()}
+
+
+def _span(span: Span) -> dict[str, Any]:
+    return {
+        "kind": span.kind,
+        "start_ms": span.start_ms,
+        "duration_ms": span.duration_ms,
+        "attributes": dict(span.attributes),
+    }
+
+
+def _findings(findings: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
+    return [{"kind": kind, "detail": detail} for kind, detail in findings]
+
+
+def _plain(value: MetaValue) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat().replace("+00:00", "Z")
