@@ -219,6 +219,10 @@ class Remembered:
     def weight(self) -> float:
         return self._inner.weight
 
+    @property
+    def related(self) -> float:
+        return self._inner.related
+
     def embed_passages(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         return self._embed(texts, self._inner.embed_passages, b"p")
 

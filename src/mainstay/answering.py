@@ -351,10 +351,7 @@ class Answering:
             route=(f"{model.name}:answered" if checked.text else f"{model.name}:unsupported",),
             usage=usage or estimate,
             cost_nanodollars=model.price.cost(usage or estimate),
-            notices=(
-                *_disagreement(checked.citations, spoken),
-                *((phrase("cut_short", spoken),) if reason == "length" else ()),
-            ),
+            notices=(*_disagreement(checked.citations, spoken), *_cut(done, spoken)),
         )
 
     def _request(
@@ -472,6 +469,13 @@ def _news(checked: CheckedDraft, shown: str, cited: int) -> Iterator[Event]:
     if checked.text.startswith(shown) and len(checked.text) > len(shown):
         yield from (Cited(citation=citation) for citation in checked.citations[cited:])
         yield TextPiece(text=checked.text[len(shown) :])
+
+
+def _cut(done: Done | None, spoken: str) -> tuple[str, ...]:
+    """Why the text ends where it ends, when it does not end by itself."""
+    if done is None:
+        return (phrase("broke_off", spoken),)
+    return (phrase("cut_short", spoken),) if done.reason == "length" else ()
 
 
 def _disagreement(citations: Sequence[Citation], spoken: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,7 +25,7 @@ from mainstay.answering import Answering, Limits, Meaning
 from mainstay.clock import SystemClock
 from mainstay.corpus.embedding import embed_waiting
 from mainstay.corpus.following import IndexFollower
-from mainstay.corpus.ingest import Progress, Report, synchronise
+from mainstay.corpus.ingest import API_SOURCE, Progress, Report, synchronise
 from mainstay.corpus.parsing.limits import ParseLimits
 from mainstay.corpus.parsing.sandbox import Sandbox
 from mainstay.corpus.sources import FolderSource, SourceSettings
@@ -50,6 +51,7 @@ REMOTE = "remote"  # the precision that embedders behind an endpoint state
 IN_FORCE = "embedder"  # the fact that names whose vectors answer now
 MINILM_FOLDER = "models/minilm"
 BACKGROUND_PAUSE_S = 0.5
+MIN_FREE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,11 +354,40 @@ class App:
                 f"source {settings.name!r} is defined in mainstay.yaml",
                 fix="run: mainstay sync, or choose another --source",
             )
+        held = self.documents.fact(f"source:{settings.name}")
+        if held is not None and json.loads(held)["folder"] != settings.folder:
+            raise Conflict(
+                f"source {settings.name!r} is {json.loads(held)['folder']} already",
+                where=settings.folder,
+                fix="choose another name with --source",
+            )
+        source = self._folder_source(settings)
         self.documents.set_fact(f"source:{settings.name}", json.dumps(asdict(settings), sort_keys=True))
-        return self._folder_source(settings)
+        return source
 
     def _folder_source(self, settings: SourceSettings) -> FolderSource:
-        return FolderSource(settings, (self.settings.folder / settings.folder).resolve())
+        root = (self.settings.folder / settings.folder).resolve()
+        data = self.settings.data.resolve()
+        if root == data or root in data.parents or data in root.parents:
+            raise Conflict(
+                "this is where the service itself lives", where=str(root), fix="name a folder of documents alone"
+            )
+        return FolderSource(settings, root)
+
+    def orphans(self) -> dict[str, int]:
+        """Sources that nothing names any more, with how many documents of theirs still answer."""
+        named = {*self.source_names(), API_SOURCE}
+        return {name: count for name, count in self.documents.count_by_source().items() if name not in named}
+
+    def forget_source(self, name: str) -> int:
+        """Remove a source made by ``ingest``, or one that left mainstay.yaml, with all its documents; returns how many."""
+        if any(held.name == name for held in self.settings.service.sources):
+            raise Conflict(f"source {name!r} is defined in mainstay.yaml", fix="take it out there first")
+        if name not in self.source_names() and name not in self.orphans():
+            raise NotFound(f"no source {name!r}", fix="see: mainstay documents list")
+        removed = self.documents.remove([held.doc_id for held in self.documents.known(name).values()], self.clock.now())
+        self.documents.forget_source(name)
+        return removed
 
     def synchronise(
         self, source: FolderSource, *, progress: Progress | None = None, delete_all: bool = False
@@ -390,10 +421,14 @@ class App:
         try:
             self.database.ping()
             checks["database"] = "ok"
+            free = shutil.disk_usage(self.settings.data).free
+            checks["disk"] = (
+                "ok" if free > MIN_FREE_BYTES else f"{free // 1024} kB free: nothing can be written any more"
+            )
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the probe says it instead of failing
             checks["database"] = error.what if isinstance(error, MainstayError) else type(error).__name__
         checks["background"] = self.background_error or "ok"
-        return Health(ready=checks["database"] == "ok", checks=checks)
+        return Health(ready=checks["database"] == "ok" and checks.get("disk") == "ok", checks=checks)
 
 
 def open_app(folder: Path, *, clock: Clock | None = None) -> App:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -79,6 +80,8 @@ def test_ten_questions(
 
 def test_every_found_passage_is_permitted_by_the_rules(company: App) -> None:
     staff = {person["emp_id"]: person for person in json.loads((DATA / "employees.json").read_text(encoding="utf-8"))}
+    with gzip.open(DATA / "resume_information.jsonl.gz", "rt", encoding="utf-8") as lines:
+        owners = {row["resume_id"]: row["emp_id"] for row in map(json.loads, lines)}
     for user in (ENGINEER, HR, IT, SALES):
         department = staff[user]["category"]
         for words in (
@@ -95,7 +98,7 @@ def test_every_found_passage_is_permitted_by_the_rules(company: App) -> None:
                 if source.startswith("cvs/"):
                     assert department == "HR"
                 if source == "resume_information.jsonl.gz":  # HR, and each their own
-                    assert department == "HR" or user in passage.text
+                    assert department == "HR" or owners[passage.uri.partition("#")[2]] == user
                 if source == "employees.json":
                     record = staff[passage.uri.partition("#")[2]]
                     assert department == "HR" or user in (record["emp_id"], record["reports_to"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 from typing import Any
@@ -101,8 +102,10 @@ def main(args: list[str] | None = None) -> None:
     except OSError as error:
         if debug:
             raise
-        click.echo(f"mainstay: {error.filename or 'system'}: {error.strerror or error}", err=True)
-        sys.exit(2)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "; free disk space" if full else ""
+        click.echo(f"mainstay: {error.filename or 'system'}: {error.strerror or error}{fix}", err=True)
+        sys.exit(3 if full else 2)
     except Exception as error:
         if debug:
             raise

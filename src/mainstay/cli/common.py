@@ -95,8 +95,8 @@ def show_answer(answer: Answer) -> None:
 def show_citation(citation: Citation, width: int) -> None:
     page = f", page {citation.page}" if citation.page else ""
     check = "checked" if citation.verified else "NOT CHECKED"
-    click.secho(f"[{citation.n}] {citation.title}", bold=True, nl=False)
-    click.echo(f"  {citation.uri}{page} ({citation.document} {citation.start}-{citation.end}, {check})")
+    click.secho(f"[{citation.n}] {printable(citation.title)}", bold=True, nl=False)
+    click.echo(f"  {printable(citation.uri)}{page} ({citation.document} {citation.start}-{citation.end}, {check})")
     quote = " ".join(citation.quote.split())
     click.echo(textwrap.indent(textwrap.fill(f"“{quote}”", width - 4), "    "))
 
@@ -104,18 +104,24 @@ def show_citation(citation: Citation, width: int) -> None:
 def show_passage(n: int, passage: Passage) -> None:
     page = f", page {passage.page}" if passage.page else ""
     heading = f" › {' › '.join(passage.heading_path)}" if passage.heading_path else ""
-    click.secho(f"{n:2}. {passage.title}{heading}", bold=True, nl=False)
+    click.secho(f"{n:2}. {printable(passage.title)}{printable(heading)}", bold=True, nl=False)
     click.echo(
-        f"  {passage.uri}{page}  score {passage.score:.3f} (words {passage.lexical:.2f}, meaning {passage.dense:.2f})"
+        f"  {printable(passage.uri)}{page}  score {passage.score:.3f} (words {passage.lexical:.2f}, meaning {passage.dense:.2f})"
     )
     width = min(shutil.get_terminal_size((100, 20)).columns, 110)
     text = textwrap.shorten(" ".join(passage.text.split()), 320, placeholder=" …")
     click.echo(textwrap.indent(textwrap.fill(text, width - 4), "    "))
 
 
+def printable(text: str, most: int = 200) -> str:
+    """Names as a terminal may show them: a file name must not speak to the terminal, nor fill it."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
 def table(rows: Sequence[Sequence[object]], headings: Sequence[str]) -> None:
     """Rows under headings, columns as wide as their content."""
-    shown = [[str("" if cell is None else cell) for cell in row] for row in rows]
+    shown = [[printable(str("" if cell is None else cell)) for cell in row] for row in rows]
     widths = [max([len(heading), *(len(row[i]) for row in shown)]) for i, heading in enumerate(headings)]
     click.secho(
         "  ".join(heading.ljust(width) for heading, width in zip(headings, widths, strict=True)).rstrip(), bold=True

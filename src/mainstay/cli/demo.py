@@ -10,6 +10,7 @@ import click
 
 from mainstay.app import App, open_app
 from mainstay.cli.common import progress, show_answer
+from mainstay.errors import Conflict
 from mainstay.people_file import import_people
 
 QUESTION = "How large is the salary increase budget for 2026?"
@@ -59,6 +60,8 @@ def demo(once: bool, directory: Path, port: int) -> None:
 def write_demo(directory: Path, port: int = 8080) -> None:
     """The service folder of the sample company, its documents beside the settings; what is there already stays."""
     directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()) and not (directory / "people.yaml").exists():
+        raise Conflict("not empty, and not the sample company", where=str(directory), fix="choose another --dir")
     with as_file(files("mainstay") / "demo") as sample:
         for name in ("company", "queries"):
             if not (directory / name).exists():

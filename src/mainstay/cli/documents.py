@@ -91,7 +91,14 @@ def sync(names: Sequence[str], delete_all: bool, json_: bool) -> None:
                 failed = True
         _embed(app)
         warned = _unstated(app, reports)
+        orphans = app.orphans()
     _put_reports(reports, json_, warned)
+    for name, count in orphans.items():
+        click.secho(
+            f"{name}: named nowhere, but {count} documents of it answer; mainstay documents remove --source {name}",
+            fg="yellow",
+            err=True,
+        )
     if failed:
         click.get_current_context().exit(3)
 
@@ -231,9 +238,16 @@ def _one(app: App, document: str, user: str | None) -> DocumentRecord:
     "remove",
     help="Delete documents with all their versions. Those of a folder come back at the next sync, unless the file is gone.",
 )
-@click.argument("names", nargs=-1, required=True, metavar="DOCUMENT...")
-def documents_remove(names: Sequence[str]) -> None:
+@click.argument("names", nargs=-1, metavar="DOCUMENT...")
+@click.option("--source", help="Remove a source that is no longer wanted, with all its documents.")
+def documents_remove(names: Sequence[str], source: str | None) -> None:
+    if not names and source is None:
+        raise Invalid("nothing is named", where="documents remove", fix="name documents, or --source")
     with opened() as app:
+        if source is not None:
+            click.echo(f"removed {app.forget_source(source)}")
+        if not names:
+            return
         held = [_one(app, name, None) for name in names]
         removed = app.documents.remove([record.doc_id for record in held], app.clock.now())
     click.echo(f"removed {removed}")
@@ -267,7 +281,8 @@ def documents_access(
                     where=record.path,
                     fix="change it there and run: mainstay sync",
                 )
-            acl = parse_acl({"allow": list(principals), "deny": list(denied)}, "--set")
+            allow = list(principals) or list(record.acl.allow)  # with --deny alone, who was allowed stays so
+            acl = parse_acl({"allow": allow, "deny": list(denied)}, "--set")
             app.documents.set_access(record.doc_id, AccessRule(origin=origin_of(acl), acl=acl), app.clock.now())
             record = _one(app, document, None)
         decision = None if user is None else app.gate.explain(actor(app, user), record.acl)

@@ -101,6 +101,14 @@ def users_password(name: str, password: str) -> None:
     click.echo("set")
 
 
+@users.command("add-group", help="Make a group.")
+@click.argument("name")
+def users_add_group(name: str) -> None:
+    with opened() as app:
+        account = app.people.add_group(_group(name))
+    click.echo(f"added {account.principal}")
+
+
 @users.command("join", help="Put a user or a group into a group, which is made if it is new.")
 @click.argument("member")
 @click.argument("group")

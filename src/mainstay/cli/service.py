@@ -18,27 +18,32 @@ from mainstay.prompts.loader import load as load_prompts
 from mainstay.settings import AGREEMENT_FILE, SERVICE_FILE, Settings, load, service_folder
 
 MIN_FREE_BYTES = 1024**3
+_FORGET = "mainstay documents remove --source"
+_WRITTEN = (
+    (f"scaffold/{SERVICE_FILE}", SERVICE_FILE),
+    (f"scaffold/{AGREEMENT_FILE}", AGREEMENT_FILE),
+    ("scaffold/queries.yaml", "queries/queries.yaml"),
+    ("prompts/builtin/answer.md", "prompts/answer.md"),
+)
 
 
 @click.command(help="Write a commented service folder: settings, agreement, prompts, queries.")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
 def init(directory: Path) -> None:
-    if (directory / SERVICE_FILE).exists():
+    there = [target for _, target in _WRITTEN if (directory / target).exists()]
+    if there:
         raise Conflict(
-            f"{SERVICE_FILE} is there already", where=str(directory), fix="choose another folder, or edit it"
+            f"{there[0]} is there already", where=str(directory), fix="nothing was written: choose another folder"
         )
-    scaffold = files("mainstay") / "scaffold"
     for folder in (directory, directory / "prompts", directory / "queries", directory / "documents"):
         folder.mkdir(parents=True, exist_ok=True)
-    for name, target in (
-        (SERVICE_FILE, SERVICE_FILE),
-        (AGREEMENT_FILE, AGREEMENT_FILE),
-        ("queries.yaml", "queries/queries.yaml"),
-    ):
-        (directory / target).write_text((scaffold / name).read_text(encoding="utf-8"), encoding="utf-8")
-    prompt = files("mainstay.prompts") / "builtin" / "answer.md"
-    (directory / "prompts" / "answer.md").write_text(prompt.read_text(encoding="utf-8"), encoding="utf-8")
-    (directory / ".gitignore").write_text("data/\n", encoding="utf-8")
+    package = files("mainstay")
+    for name, target in _WRITTEN:
+        (directory / target).write_text(package.joinpath(name).read_text(encoding="utf-8"), encoding="utf-8")
+    ignored = directory / ".gitignore"
+    lines = ignored.read_text(encoding="utf-8") if ignored.exists() else ""
+    if "data/" not in lines.splitlines():
+        ignored.write_text(f"{lines}data/\n", encoding="utf-8")
     click.echo(f"wrote {directory}/: {SERVICE_FILE}, {AGREEMENT_FILE}, prompts/, queries/, documents/")
     click.echo('next: put documents into documents/, then run: mainstay sync; mainstay ask "..."; mainstay serve')
 
@@ -130,8 +135,17 @@ def _service(folder: Path) -> list[_Check]:
             index = app.follower().current()
             checks.append(("index", len(index) == total, f"{len(index)} pieces"))
             checks.extend(_sources(settings, app.documents.sources()))
+            checks.extend(
+                (f"source {name}", False, f"named nowhere, but {count} documents of it answer: {_FORGET} {name}")
+                for name, count in app.orphans().items()
+            )
+        private = settings.data.stat().st_mode & 0o077 == 0
+        advice = "for its owner alone" if private else f"others may read it: chmod 700 {settings.data}"
+        checks.append(("data folder", private, advice))
     except MainstayError as error:
         checks.append(("service", False, error.line()))
+    except OSError as error:
+        checks.append(("service", False, f"{error.filename or settings.data}: {error.strerror}"))
     return checks
 
 

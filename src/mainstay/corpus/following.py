@@ -89,7 +89,10 @@ class IndexFollower:
     def save(self) -> None:
         """Write the index files, if this process is the one that may."""
         if self._lock_file is not None and self._index.applied != self._saved:
-            self._index.save()
+            try:
+                self._index.save()
+            except OSError:  # a full disk: the files are a copy of the truth, the next start reads that again
+                return
             self._saved = self._index.applied
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from mainstay.access.acl import PRIVATE, Acl, parse_acl
 from mainstay.corpus.chunking import Chunk, chunk, chunk_id
 from mainstay.corpus.parsing.document import Parsed, Quarantined
+from mainstay.corpus.parsing.limits import ParseLimits
 from mainstay.corpus.parsing.sandbox import Sandbox
 from mainstay.corpus.ports import AccessRule, Documents, Known, Piece, Prepared
 from mainstay.corpus.sources import FolderSource, Item, Listing, origin_of, resolve
@@ -27,9 +28,16 @@ from mainstay.errors import Conflict, Invalid
 from mainstay.types import Clock, MetaValue
 
 RECIPE = "1"  # raise when parsing or chunking changes what is kept: documents are then read again at the next sync
+UNREADABLE = "access-unreadable"
 BATCH_DOCUMENTS = 16
 BATCH_CHARACTERS = 1_000_000
 API_SOURCE = "api"
+
+
+def recipe_of(quarantined: bool, limits: ParseLimits) -> str:
+    """What a reading depends on beside the file: a verdict of "too large" holds under the limits it was given under."""
+    return f"{RECIPE}/{hashlib.sha256(repr(limits).encode()).hexdigest()[:12]}" if quarantined else RECIPE
+
 
 Progress = Callable[[int, int, str], None]
 
@@ -75,21 +83,23 @@ def synchronise(
     report = Report(source=source.name)
     listing = source.list()
     known = documents.known(source.name)
-    if known and not listing.items and not delete_all:
+    if known and not listing.items and not listing.unread and not delete_all:
         raise Conflict(
             f"the folder is empty but {len(known)} documents are known of it",
             where=str(source.root),
             fix="mount it, or repeat with --delete-all",
         )
-    plan = _plan(listing, known)
+    plan = _plan(listing, known, sandbox.limits)
     report.problems.extend(listing.problems)
     _apply_access(plan, source.name, documents, clock, report)
     for held, item in plan.moved:
         documents.move(held.doc_id, path=item.path, uri=item.uri, rule=_rule(item, held.own_access), at=clock.now())
     report.moved = len(plan.moved)
+    report.changed -= len(plan.moved)  # they are read again, and counted as moved
     report.removed = documents.remove([held.doc_id for held in plan.gone], clock.now())
     ids = _Ids(documents, source.name, known, plan)
-    prepared = _prepared(plan.read, source.name, ids, sandbox, known, report, progress)
+    before = {**known, **{item.path: held for held, item in plan.moved}}
+    prepared = _prepared(plan.read, source.name, ids, sandbox, before, report, progress)
     for batch in _batched(prepared):
         documents.put(batch, clock.now())
     report.unchanged = len(plan.kept)
@@ -143,7 +153,7 @@ def push(
     )
     held = documents.known(API_SOURCE, external_id).get(external_id)
     ids = _Ids(documents, API_SOURCE, {external_id: held} if held else {}, None)
-    prepared = _prepare(item, sandbox.parse(content, name), API_SOURCE, ids.of(external_id))
+    prepared = _prepare(item, sandbox.parse(content, name), API_SOURCE, ids.of(external_id), ids)
     documents.put([prepared], clock.now())
     return prepared
 
@@ -151,7 +161,7 @@ def push(
 _NO_FILE: Any = None
 
 
-def _plan(listing: Listing, known: Mapping[str, Known]) -> _Plan:
+def _plan(listing: Listing, known: Mapping[str, Known], limits: ParseLimits) -> _Plan:
     listed = {item.path: item for item in listing.items}
     gone = [held for path, held in sorted(known.items()) if path not in listed and not _under(path, listing.unread)]
     new = [item for item in listing.items if item.path not in known]
@@ -160,14 +170,13 @@ def _plan(listing: Listing, known: Mapping[str, Known]) -> _Plan:
     for path, held in sorted(known.items()):
         item = listed.get(path)
         if item is not None:
-            same = held.raw_digest == item.digest and held.recipe == RECIPE
+            same = held.raw_digest == item.digest and held.recipe == recipe_of(held.quarantined != "", limits)
             (kept if same else changed).append((held, item))
     moved = _moved(new, [*gone, *(held for held, _ in changed)])
     gone_on = {held.doc_id for held, _ in moved}
-    arrived = {item.path for _, item in moved}
-    fresh = [item for item in new if item.path not in arrived]
+    # What moved is read again as well: its name and folder are part of what is found, and its ending of how it is read.
     return _Plan(
-        read=tuple(sorted([*fresh, *(item for _, item in changed)], key=lambda item: item.path)),
+        read=tuple(sorted([*new, *(item for _, item in changed)], key=lambda item: item.path)),
         moved=tuple(moved),
         gone=tuple(held for held in gone if held.doc_id not in gone_on),
         kept=tuple(kept),
@@ -179,7 +188,7 @@ def _moved(new: Sequence[Item], left: Sequence[Known]) -> list[tuple[Known, Item
     """New paths that hold what stood at a path that is gone, or that holds something else now: the document moved."""
     by_digest: dict[str, list[Known]] = {}
     for held in reversed(left):
-        if held.recipe == RECIPE:
+        if held.recipe.partition("/")[0] == RECIPE:
             by_digest.setdefault(held.raw_digest, []).append(held)
     return [(by_digest[item.digest].pop(), item) for item in new if by_digest.get(item.digest)]
 
@@ -192,7 +201,9 @@ def _apply_access(plan: _Plan, source: str, documents: Documents, clock: Clock, 
     # Documents about to be read again are stamped as well, with the rule they last stated: a folder that was closed is closed now,
     # not when the last of its files has been parsed.
     rules = {held.path: _rule(item, held.own_access) for held, item in (*plan.kept, *plan.changed)}
-    report.access_changed = documents.apply_access(source, rules, clock.now())
+    documents.apply_access(source, rules, clock.now())
+    stamped = ((held, rules[held.path]) for held, _ in (*plan.kept, *plan.changed))
+    report.access_changed = sum(held.acl != rule.acl for held, rule in stamped)
 
 
 def _rule(item: Item, own: Acl | None) -> AccessRule:
@@ -212,6 +223,8 @@ class _Ids:
         if plan is not None:
             for held, _ in plan.moved:
                 self._held.pop(held.path, None)
+            for held, item in plan.moved:
+                self._held[item.path] = held.doc_id
             for held in plan.gone:
                 self._held.pop(held.path, None)
 
@@ -226,6 +239,10 @@ class _Ids:
             if (meanwhile := self._documents.known(self._source, path).get(path)) is not None:
                 return meanwhile.doc_id  # two pushed the same new path at once, and the other was faster
         raise Conflict("no free document id", where=path)
+
+    def version(self, text: str) -> str:
+        """The name of a text: equal for equal texts here, and of no use for guessing one."""
+        return hmac.new(self._salt, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:16]
 
 
 def _prepared(
@@ -243,11 +260,17 @@ def _prepared(
         doc_id = ids.of(item.path)
         try:
             parsed = sandbox.parse(item.content if item.content is not None else item.file, _file_name(item))
-            prepared = _prepare(item, parsed, source, doc_id)
+            prepared = _prepare(item, parsed, source, doc_id, ids)
+            report.problems.extend(
+                f"{item.path}: {kind}: {detail}; private until it is mended"
+                for kind, detail in prepared.findings
+                if kind == UNREADABLE
+            )
         except Quarantined as reason:
             report.quarantined[item.path] = reason.what
             held = known.get(item.path)
-            prepared = _quarantined(item, source, doc_id, reason.what, held.own_access if held else None)
+            own = held.own_access if held else None
+            prepared = _quarantined(item, source, doc_id, reason.what, own, recipe_of(True, sandbox.limits))
         if item.path in known:
             report.changed += 1
         else:
@@ -261,19 +284,19 @@ def _file_name(item: Item) -> str:
     return "record.json" if item.content is not None else PurePosixPath(item.path).name
 
 
-def _prepare(item: Item, parsed: Parsed, source: str, doc_id: str) -> Prepared:
+def _prepare(item: Item, parsed: Parsed, source: str, doc_id: str, ids: _Ids) -> Prepared:
     findings = [(finding.kind, finding.detail) for finding in parsed.findings]
     findings += [("hidden-text", f"{hidden.kind} x{hidden.count}: {hidden.sample}") for hidden in parsed.hidden]
     own, problem = _own_access(item, parsed)
     if problem:
-        findings.append(("access-unreadable", problem))
+        findings.append((UNREADABLE, problem))
     metadata = {**parsed.metadata, **{key: typed(value) for key, value in item.metadata.items()}}
     metadata["source"] = source
     folders = PurePosixPath(item.path.partition("#")[0]).parts[:-1]
     if folders and "department" not in metadata:
         metadata["folder"] = folders[0]
     title = item.title or parsed.title or PurePosixPath(item.path).stem
-    version = hashlib.sha256(parsed.text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    version = ids.version(parsed.text)
     day = next((metadata[key] for key in ("date", "effective", "updated") if isinstance(metadata.get(key), date)), None)
     if isinstance(day, date):
         metadata.setdefault("year", day.year)
@@ -326,7 +349,7 @@ def _piece(doc_id: str, version: str, text: str, cut: Chunk) -> Piece:
     )
 
 
-def _quarantined(item: Item, source: str, doc_id: str, reason: str, own: Acl | None) -> Prepared:
+def _quarantined(item: Item, source: str, doc_id: str, reason: str, own: Acl | None, recipe: str) -> Prepared:
     return Prepared(
         doc_id=doc_id,
         source=source,
@@ -342,7 +365,7 @@ def _quarantined(item: Item, source: str, doc_id: str, reason: str, own: Acl | N
         language="",
         modified=item.modified,
         size=item.size,
-        recipe=RECIPE,
+        recipe=recipe,
         quarantined=reason,
     )
 

@@ -13,8 +13,9 @@ import hashlib
 import io
 import json
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,7 +26,7 @@ from mainstay.access.acl import Acl, inherit, parse_acl
 from mainstay.corpus.ports import AccessRule
 from mainstay.errors import Invalid, MainstayError, Unavailable
 
-ACCESS_FILE = ".access.yaml"
+ACCESS_FILES = (".access.yaml", ".access.yml")
 MAX_ACCESS_FILE_BYTES = 64 * 1024
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 MAX_RECORDS_FILE_BYTES = 256 * 1024 * 1024
@@ -36,7 +37,9 @@ PRIVATE = Acl((), ())
 class RecordRule:
     """How a file of many records (JSON list, JSON Lines, gzip of either) becomes one document a record.
 
-    ``id`` and ``title`` name fields; ``access`` holds principals with ``{field}`` in them; ``metadata`` names fields to keep as
+    ``id`` and ``title`` name fields; ``access`` holds principals with ``{field}`` in them (``{field|slug}``: in
+    small letters, - for
+    spaces); ``metadata`` names fields to keep as
     typed metadata; ``text`` the fields to show (all, when empty); ``omit`` fields never to read.
     """
 
@@ -104,7 +107,7 @@ class Listing:
 
 
 class FolderSource:
-    """A folder on this machine. Hidden files, symbolic links that leave the folder and ``exclude`` patterns are not listed."""
+    """A folder on this machine. Hidden files, symbolic links and ``exclude`` patterns are not listed."""
 
     kind = "folder"
 
@@ -129,10 +132,19 @@ class FolderSource:
                 "this folder does not exist or is not mounted", where=str(self.root), fix="nothing was changed"
             )
         walk = _Walk()
+        chain: tuple[Acl | None, ...] = (self._base,)
+        origin = f"source:{self.name}"
+        for folder in reversed(self.root.parents):  # what is stated above the source holds inside it too
+            chain, _ = self._stated(folder, PurePosixPath(), chain, origin, walk)
         if self.root.is_file():
-            self._file(self.root, PurePosixPath(self.root.name), (self._base,), f"source:{self.name}", walk)
+            self._file(self.root, PurePosixPath(self.root.name), chain, origin, walk)
         else:
-            self._folder(self.root, PurePosixPath(), (self._base,), f"source:{self.name}", walk)
+            self._folder(self.root, PurePosixPath(), chain, origin, walk)
+        walk.problems.extend(
+            f"rule {rule.match!r} states access but matches no file"
+            for rule, acl in self._rules
+            if acl is not None and rule.match not in walk.used
+        )
         return Listing(
             items=tuple(sorted(walk.items, key=lambda item: item.path)),
             unread=tuple(sorted(walk.unread)),
@@ -158,37 +170,43 @@ class FolderSource:
             if not _utf8(entry.name):
                 walk.problems.append(f"{at}: a file name that is not UTF-8 is left out: {entry.name!r}")
                 continue
-            if entry.is_symlink() and not _inside(Path(entry.path), self.root):
-                walk.problems.append(f"{here}: a link that leaves the source is not followed")
+            if entry.is_symlink():  # the rules beside a link are not those beside what it leads to
+                walk.problems.append(f"{here}: a link is not followed")
             elif entry.is_dir(follow_symlinks=False):
                 self._folder(Path(entry.path), here, chain, origin, walk)
-            elif entry.is_file():
+            elif entry.is_file(follow_symlinks=False):
                 self._file(Path(entry.path), here, chain, origin, walk)
 
     def _stated(
         self, folder: Path, at: PurePosixPath, chain: tuple[Acl | None, ...], origin: str, walk: _Walk
     ) -> tuple[tuple[Acl | None, ...], str]:
-        rule_file = folder / ACCESS_FILE
-        if not rule_file.exists():
+        rule_files = [folder / name for name in ACCESS_FILES if os.path.lexists(folder / name)]
+        if not rule_files:
             return chain, origin
         try:
-            rule: Acl | None = read_access_file(rule_file)
+            if len(rule_files) > 1:
+                raise Invalid(f"stands beside {rule_files[1].name}", where=str(rule_files[0]), fix="keep one of them")
+            rule: Acl | None = read_access_file(rule_files[0])
         except (MainstayError, OSError) as error:
             walk.problems.append(f"{error}; everything in this folder is private until it is mended")
             return (*chain, None, _Closed), f"folder:{self.name}/{at}"
         return (*chain, rule), f"folder:{self.name}/{at}"
 
     def _excluded(self, path: PurePosixPath) -> bool:
-        return any(fnmatch.fnmatch(str(path), pattern) for pattern in self.settings.exclude)
+        return any(_matches(path, pattern) for pattern in self.settings.exclude)
 
     def _file(self, file: Path, at: PurePosixPath, chain: tuple[Acl | None, ...], origin: str, walk: _Walk) -> None:
         records: RecordRule | None = None
         for rule, acl in self._rules:
-            if fnmatch.fnmatch(str(at), rule.match):
+            if _matches(at, rule.match):
                 if rule.skip:
                     return
                 if acl is not None:
-                    chain, origin = (*chain, acl), f"rule:{self.name}/{rule.match}"
+                    chain = (*chain, acl)
+                    # One pattern reaches into many folders whose denies differ: its documents share a class only where the
+                    # whole chain says the same.
+                    origin = origin_of(resolve(chain))
+                    walk.used.add(rule.match)
                 records = rule.records or records
         try:
             stat = file.stat()
@@ -231,7 +249,11 @@ class FolderSource:
                     walk.problems.append(f"{at}: record {number} repeats {rule.id} {name!r} and is left out")
                     continue
                 seen.add(name)
-                yield self._record(file, at, name, record, chain, stat, rule)
+                try:
+                    yield self._record(file, at, name, record, chain, stat, rule)
+                except Invalid as error:
+                    walk.problems.append(f"{at}: record {number} is private: {error.line()}")
+                    yield self._record(file, at, name, record, (*chain, _Closed), stat, replace(rule, access=()))
         except Invalid as error:
             walk.unread.append(str(at))
             walk.problems.append(error.line())
@@ -275,6 +297,7 @@ class _Walk:
     items: list[Item] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
 
 
 # Stands in a chain for a rule that could not be read; nothing stated below it can open what it closed.
@@ -340,23 +363,21 @@ def _principals(templates: Sequence[str], record: Mapping[str, Any]) -> tuple[st
     for template in templates:
         text = template
         for key, value in record.items():
-            if "{" + key + "}" in text:
-                text = text.replace("{" + key + "}", str(value).strip().lower().replace(" ", "-") if value else "")
+            said = str(value).strip() if value else ""
+            text = text.replace("{" + key + "}", said).replace("{" + key + "|slug}", "-".join(said.lower().split()))
         if "{" not in text and not text.endswith(":"):  # a field that is missing names nobody
             found.extend(parse_acl([text], "access of a record").allow)
     return tuple(dict.fromkeys(found))
 
 
+def _matches(path: PurePosixPath, pattern: str) -> bool:
+    """Shell patterns over names as people see them: file systems spell an accented letter in one or in two characters."""
+    return fnmatch.fnmatchcase(unicodedata.normalize("NFC", str(path)), unicodedata.normalize("NFC", pattern))
+
+
 def _digest(file: Path) -> str:
     with file.open("rb") as raw:
         return hashlib.file_digest(raw, "sha256").hexdigest()
-
-
-def _inside(link: Path, root: Path) -> bool:
-    try:
-        return link.resolve(strict=True).is_relative_to(root.resolve())
-    except (OSError, RuntimeError):
-        return False
 
 
 def _utf8(name: str) -> bool:

@@ -16,6 +16,11 @@ from mainstay.errors import Invalid, Unavailable
 from mainstay.storage import migrations
 
 BUSY_TIMEOUT_S = 30.0
+_FIXES = {
+    "full": "free disk space",
+    "readonly": "make its folder writable",
+    "unable to open": "make its folder exist and be writable",
+}
 
 
 class Database:
@@ -30,7 +35,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds every text
         self._engine = _sqlite_engine(path)
         self._writing = threading.Lock()
         try:
@@ -73,7 +78,7 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except OperationalError as error:
         reason = str(error.orig)
-        fix = "free disk space" if "full" in reason else "try again, or look who holds it open"
+        fix = next((fix for part, fix in _FIXES.items() if part in reason), "try again, or look who holds it open")
         raise Unavailable(f"the database does not answer ({reason})", where=str(path), fix=fix) from None
     except IntegrityError:
         raise

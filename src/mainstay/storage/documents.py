@@ -112,7 +112,7 @@ class SqlDocuments:
             select(document.c.number, document.c.created).where(document.c.doc_id == prepared.doc_id)
         ).first()
         number = held.number if held else _take(connection, "document")
-        values = {
+        values: dict[str, Any] = {
             "source": prepared.source,
             "path": prepared.path,
             "uri": prepared.uri,
@@ -140,18 +140,20 @@ class SqlDocuments:
                 insert(document).values(number=number, doc_id=prepared.doc_id, created=micros(at), **values)
             )
         if not prepared.quarantined:
-            self._put_text(connection, number, prepared, at)
+            self._put_text(connection, number, values["class_id"], prepared, at)
         _log(connection, "put", [number], at)
 
-    def _put_text(self, connection: Connection, number: int, prepared: Prepared, at: datetime) -> None:
+    def _put_text(self, connection: Connection, number: int, class_id: int, prepared: Prepared, at: datetime) -> None:
         same = (document_version.c.doc_id == prepared.doc_id) & (document_version.c.version == prepared.version)
-        if connection.scalar(select(func.count()).select_from(document_version).where(same)) == 0:
+        held = connection.execute(update(document_version).where(same).values(class_id=class_id))
+        if held.rowcount == 0:
             connection.execute(
                 insert(document_version).values(
                     doc_id=prepared.doc_id,
                     version=prepared.version,
                     text=prepared.text,
                     pages=dumps(prepared.pages),
+                    class_id=class_id,
                     created=micros(at),
                 )
             )
@@ -191,6 +193,7 @@ class SqlDocuments:
                     path=path, uri=uri, class_id=class_for(connection, rule.origin, rule.acl, at), updated=micros(at)
                 )
             )
+            _restate(connection, [number])
             _log(connection, "access", [number], at)
 
     def apply_access(self, source_name: str, rules: Mapping[str, AccessRule], at: datetime) -> int:
@@ -214,6 +217,7 @@ class SqlDocuments:
                         .where(document.c.number.in_(some))
                         .values(class_id=class_id, updated=micros(at))
                     )
+                _restate(connection, numbers)
                 _log(connection, "access", numbers, at)
             return sum(len(numbers) for numbers in moved.values())
 
@@ -231,6 +235,7 @@ class SqlDocuments:
                         updated=micros(at),
                     )
                 )
+                _restate(connection, [number])
                 _log(connection, "access", [number], at)
 
     def remove(self, doc_ids: Sequence[str], at: datetime) -> int:
@@ -253,6 +258,20 @@ class SqlDocuments:
             connection.execute(
                 insert(source).values(name=name, kind=kind, root=root, state=state, detail=detail, synced_at=micros(at))
             )
+
+    def count_by_source(self) -> dict[str, int]:
+        """How many documents each source holds."""
+        with self._db.read() as connection:
+            rows = connection.execute(
+                select(document.c.source, func.count().label("documents")).group_by(document.c.source)
+            )
+            return {row.source: row.documents for row in rows}
+
+    def forget_source(self, name: str) -> None:
+        """Forget that a source was ever synchronised or remembered."""
+        with self._db.write() as connection:
+            connection.execute(delete(source).where(source.c.name == name))
+            connection.execute(delete(fact).where(fact.c.name == f"source:{name}"))
 
     # -- the truth: reading, always inside a Scope ---------------------------------------------------------------------
 
@@ -297,14 +316,22 @@ class SqlDocuments:
             return [_record(row) for row in rows if row.class_id in scope.classes]
 
     def text(self, doc_id: str, version: str, *, scope: Scope) -> tuple[str, tuple[tuple[int, int, int], ...]] | None:
-        """The stored text of one version and its pages as (page, start, end); None outside the scope."""
+        """The stored text of one version and its pages as (page, start, end).
+
+        None outside the scope, which must hold the document as it is and the version as it was.
+        """
         with self._db.read() as connection:
             row = connection.execute(
-                select(document_version.c.text, document_version.c.pages, document.c.class_id)
+                select(
+                    document_version.c.text,
+                    document_version.c.pages,
+                    document_version.c.class_id.label("then"),
+                    document.c.class_id,
+                )
                 .join(document, document.c.doc_id == document_version.c.doc_id)
                 .where(document_version.c.doc_id == doc_id, document_version.c.version == version)
             ).first()
-            if row is None or row.class_id not in scope.classes:
+            if row is None or row.class_id not in scope.classes or row.then not in scope.classes:
                 return None
             return row.text, tuple((page, start, end) for page, start, end in json.loads(row.pages))
 
@@ -472,6 +499,15 @@ def _take(connection: Connection, counter: str, count: int = 1) -> int:
     else:
         connection.execute(update(fact).where(fact.c.name == name).values(value=str(first + count - 1)))
     return first
+
+
+def _restate(connection: Connection, numbers: Sequence[int]) -> None:
+    """The current texts of these documents stand under the class that their documents stand under now."""
+    current = (document_version.c.doc_id == document.c.doc_id) & (document_version.c.version == document.c.version)
+    for some in _batches(numbers):
+        now = select(document.c.class_id).where(current).scalar_subquery()
+        there = select(document.c.number).where(current, document.c.number.in_(some)).exists()
+        connection.execute(update(document_version).where(there).values(class_id=now))
 
 
 def _log(connection: Connection, kind: str, numbers: Sequence[int], at: datetime) -> None:

@@ -121,6 +121,8 @@ document_version = Table(
     Column("version", Text, primary_key=True),
     Column("text", Text, nullable=False),
     Column("pages", Text, nullable=False),
+    # Where its access was stated while it was the current text: a later, more open version does not open an earlier one.
+    Column("class_id", Integer, ForeignKey("acl_class.class_id"), nullable=False),
     Column("created", BigInteger, nullable=False),
 )
 chunk = Table(

@@ -39,6 +39,11 @@ _PHRASES = {
         "nl": "Het antwoord is afgebroken bij de maximale lengte.",
         "pt": "A resposta foi cortada no seu limite de comprimento.",
     },
+    "broke_off": {
+        "en": "The language model broke off; what it had said until then was checked.",
+        "de": "Das Sprachmodell brach ab; was es bis dahin sagte, wurde geprüft.",
+        "fr": "Le modèle de langage s'est interrompu ; ce qu'il avait dit jusque-là a été vérifié.",
+    },
     "too_dear": {
         "en": "This question would cost more than one request may; these are quotations from the documents.",
         "de": "Diese Frage würde mehr kosten, als eine Anfrage darf; dies sind Zitate aus den Dokumenten.",

@@ -20,13 +20,21 @@ from starlette.responses import Response
 from mainstay.access.directory import ANONYMOUS
 from mainstay.access.keys import Permission, permit
 from mainstay.app import App
-from mainstay.errors import Unauthenticated
+from mainstay.errors import Invalid, Unauthenticated
 from mainstay.types import Actor
 from mainstay.web.sessions import Session, Sessions, Tries
 
 REMEMBERED_IDS = 10_000
 PERMISSION = "x-permission"
 SIGNED_IN = "signed-in"
+
+
+def _only(request: Request, header: str) -> str | None:
+    """A header that says who asks stands once: with two of them, whoever sent the first would choose."""
+    said = request.headers.getlist(header)
+    if len(said) > 1:
+        raise Invalid(f"the header {header} stands there {len(said)} times", where=header, fix="send it once")
+    return said[0] if said else None
 
 
 class Desk:
@@ -41,8 +49,8 @@ class Desk:
 
     def actor(self, request: Request) -> Actor:
         """Who asks. Errors: Unauthenticated, and what ``Identity.authenticate`` raises."""
-        authorization = request.headers.get("authorization")
-        on_behalf_of = request.headers.get("x-mainstay-user")
+        authorization = _only(request, "authorization")
+        on_behalf_of = _only(request, "x-mainstay-user")
         if authorization is None and on_behalf_of is None and from_our_page(request):
             session = self.session(request)
             if session is not None:

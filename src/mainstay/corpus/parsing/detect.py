@@ -24,7 +24,8 @@ DOCX, PPTX, XLSX = (
 CSV, JSON, JSON_LINES, MAIL = "text/csv", "application/json", "application/x-ndjson", "message/rfc822"
 
 BY_EXTENSION = {
-    "md": MARKDOWN, "markdown": MARKDOWN, "mdown": MARKDOWN, "mkd": MARKDOWN, "txt": PLAIN, "text": PLAIN, "log": PLAIN,
+    "md": MARKDOWN, "mdx": MARKDOWN,
+    "markdown": MARKDOWN, "mdown": MARKDOWN, "mkd": MARKDOWN, "txt": PLAIN, "text": PLAIN, "log": PLAIN,
     "rst": PLAIN, "adoc": PLAIN, "yaml": PLAIN, "yml": PLAIN, "toml": PLAIN, "ini": PLAIN, "htm": HTML, "html": HTML,
     "xhtml": HTML, "pdf": PDF, "docx": DOCX, "docm": DOCX, "dotx": DOCX, "pptx": PPTX, "pptm": PPTX, "potx": PPTX,
     "ppsx": PPTX, "xlsx": XLSX, "xlsm": XLSX, "xltx": XLSX, "csv": CSV, "tsv": CSV, "json": JSON, "jsonl": JSON_LINES,

@@ -28,14 +28,6 @@ CREATE TABLE change (
   at BIGINT NOT NULL,
   PRIMARY KEY (n)
 );
-CREATE TABLE document_version (
-  doc_id TEXT NOT NULL,
-  version TEXT NOT NULL,
-  text TEXT NOT NULL,
-  pages TEXT NOT NULL,
-  created BIGINT NOT NULL,
-  PRIMARY KEY (doc_id, version)
-);
 CREATE TABLE embedder (
   digest TEXT NOT NULL,
   name TEXT NOT NULL,
@@ -116,6 +108,16 @@ CREATE TABLE document (
 );
 CREATE INDEX document_by_class ON document (class_id);
 CREATE INDEX document_by_path ON document (path);
+CREATE TABLE document_version (
+  doc_id TEXT NOT NULL,
+  version TEXT NOT NULL,
+  text TEXT NOT NULL,
+  pages TEXT NOT NULL,
+  class_id INTEGER NOT NULL,
+  created BIGINT NOT NULL,
+  PRIMARY KEY (doc_id, version),
+  FOREIGN KEY(class_id) REFERENCES acl_class (class_id)
+);
 CREATE TABLE vector (
   embedder TEXT NOT NULL,
   seq BIGINT NOT NULL,
