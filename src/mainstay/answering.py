@@ -241,7 +241,7 @@ class Answering:
     def _quoted(
         self, question: Question, found: Found, spoken: str, journey: Journey, route: tuple[str, ...]
     ) -> Generator[Event, None, _Draft]:
-        """The extractive answerer: up to three sentences, verbatim."""
+        """The extractive answerer: up to three quotations, verbatim."""
         meaning = self._meaning()
         taken = extractive.extract(
             question.text, found.passages, embed=meaning.embed, related=meaning.related, language=spoken or None

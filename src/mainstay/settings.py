@@ -145,11 +145,14 @@ def load(folder: Path, environment: Mapping[str, str] | None = None) -> Settings
     if not (folder / SERVICE_FILE).is_file():
         raise Invalid(f"no {SERVICE_FILE} here", where=str(folder), fix=f"run: mainstay init {folder}")
     values = os.environ if environment is None else environment
-    service = _read(folder / SERVICE_FILE, ServiceFile, values)
+    service, lines = _read(folder / SERVICE_FILE, ServiceFile, values)
     agreement_file = folder / AGREEMENT_FILE
-    agreement = _read(agreement_file, Agreement, values) if agreement_file.is_file() else Agreement()
+    agreement = _read(agreement_file, Agreement, values)[0] if agreement_file.is_file() else Agreement()
     settings = Settings(folder=folder, service=service, agreement=agreement)
-    _check_sense(settings)
+    try:
+        _check_sense(settings)
+    except Invalid as error:
+        raise _placed(error, str(folder / SERVICE_FILE), lines) from None
     return settings
 
 
@@ -170,14 +173,18 @@ def _check_sense(settings: Settings) -> None:
             fix=_nearest(service.models.embedder, known),
         )
     names = [source.name for source in service.sources]
-    for name in names:
-        if names.count(name) > 1:
+    for n, name in enumerate(names):
+        if name in names[:n]:
             raise Invalid(
-                f"two sources are named {name!r}", where=where, fix="give each its own name: documents belong to it"
+                f"two sources are named {name!r} (sources.{n}.name)",
+                where=where,
+                fix="give each its own name: documents belong to it",
             )
         if name == "api" or not re.fullmatch(r"[\w.-]{1,64}", name):
             raise Invalid(
-                f"{name!r} can not name a source", where=where, fix="use letters, digits, - . _ (and not 'api')"
+                f"{name!r} can not name a source (sources.{n}.name)",
+                where=where,
+                fix="use letters, digits, - . _ (and not 'api')",
             )
     for number, what in ((service.listen.port, "listen.port"),):
         if not 0 <= number <= 65535:
@@ -195,9 +202,10 @@ def _check_sense(settings: Settings) -> None:
 
 
 _Read = TypeVar("_Read")
+Lines = Mapping[tuple[str | int, ...], int]  # the line on which the value of each path stands
 
 
-def _read(file: Path, shape: type[_Read], environment: Mapping[str, str]) -> _Read:
+def _read(file: Path, shape: type[_Read], environment: Mapping[str, str]) -> tuple[_Read, Lines]:
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise Invalid(f"larger than {MAX_FILE_BYTES} bytes", where=str(file))
@@ -209,17 +217,28 @@ def _read(file: Path, shape: type[_Read], environment: Mapping[str, str]) -> _Re
     lines: dict[tuple[str | int, ...], int] = {}
     value = parse_yaml(text, str(file), lines, environment)
     try:
-        return TypeAdapter(shape).validate_python(value if value is not None else {})
+        return TypeAdapter(shape).validate_python(value if value is not None else {}), lines
     except ValidationError as error:
         raise _explained(error, shape, str(file), lines) from None
     except MainstayError as error:
-        raise Invalid(error.what, where=str(file), fix=error.fix) from None
+        raise _placed(error, str(file), lines) from None
 
 
-def _explained(error: ValidationError, shape: Any, file: str, lines: Mapping[tuple[str | int, ...], int]) -> Invalid:
+def _placed(error: MainstayError, file: str, lines: Lines) -> Invalid:
+    """A mistake that names its key, with the line where the key stands."""
+    for name in re.findall(r"[\w.]+", error.what):
+        path = tuple(int(part) if part.isdigit() else part for part in name.split("."))
+        if len(path) > 1 and path in lines:
+            return Invalid(error.what, where=f"{file}:{lines[path]}", fix=error.fix)
+    return Invalid(error.what, where=file, fix=error.fix)
+
+
+def _explained(error: ValidationError, shape: Any, file: str, lines: Lines) -> Invalid:
     first = error.errors()[0]
     path = first["loc"]
     line = next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), 1)
+    if not path:
+        return Invalid("not a mapping of keys to values", where=f"{file}:1", fix="write key: value lines")
     name = ".".join(str(part) for part in path)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):

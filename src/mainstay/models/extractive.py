@@ -1,4 +1,4 @@
-"""The answerer that needs no model: up to three verbatim sentences from the passages found.
+"""The answerer that needs no model: up to three quotations from the passages found, each a sentence with its neighbours.
 
 Each sentence of each passage is scored by what it shares with the question (words weighted by how rare they are
 *within the given passages*, so that nothing outside the asker's scope has a say), by whether it holds the kind of thing
