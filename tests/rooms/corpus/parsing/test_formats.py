@@ -151,6 +151,12 @@ def test_html(sandbox: Sandbox) -> None:
 
 UNSEEN = [
     ('<p style="display:none">X</p>', "html-display-none"),
+    ('<p style="/*x*/display:none">X</p>', "html-display-none"),
+    ('<p style="d\\69splay:none">X</p>', "html-display-none"),
+    ('<p style="filter:opacity(0)">X</p>', "html-invisible"),
+    ('<p style="zoom:0">X</p>', "html-invisible"),
+    ('<p style="letter-spacing:-100em">X</p>', "html-invisible"),
+    ('<p style="font:0/0 a">X</p>', "html-tiny"),
     ("<p hidden>X</p>", "html-display-none"),
     ("<style>.gone{display:none!important}</style><p class=gone>X</p>", "html-display-none"),
     ("<style>#g, b{DISPLAY : none}</style><p id=g>X</p>", "html-display-none"),

@@ -65,6 +65,9 @@ _WATCHED = frozenset(
         "overflow",
         "transform",
         "content-visibility",
+        "filter",
+        "letter-spacing",
+        "zoom",
         "-webkit-text-fill-color",
     ]
 )
@@ -104,10 +107,23 @@ class Look:
         return "html-white-on-white" if self.ground == WHITE else "html-same-colour"
 
 
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:([0-9a-fA-F]{1,6})\s?|(.))", re.DOTALL)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    """A CSS escape as the character it stands for (CSS Syntax 3, section 4.3.7)."""
+    if match[2]:
+        return match[2]
+    code = int(match[1], 16)
+    return chr(code) if 0 < code < 0x110000 and not 0xD800 <= code < 0xE000 else "\N{REPLACEMENT CHARACTER}"
+
+
 def declarations(style: str) -> dict[str, str]:
     """The watched properties of a declaration list, names and values in lower case."""
     found: dict[str, str] = {}
-    for part in style[:20_000].lower().split(";"):
+    plain = _ESCAPE.sub(_unescaped, _COMMENT.sub("", style[:20_000]))
+    for part in plain.lower().split(";"):
         name, colon, value = part.partition(":")
         if colon and (name := name.strip()) in _WATCHED:
             found[name] = _IMPORTANT.sub("", value).strip()
@@ -206,6 +222,12 @@ def _hides(style: Mapping[str, str], *, hidden: bool) -> str:
         return "html-invisible"
     if (opacity := _first_number(style.get("opacity", ""))) is not None and opacity <= 0.05:
         return "html-invisible"
+    if re.search(r"opacity\(\s*0?\.?0+\s*%?\s*\)", style.get("filter", "")) or re.fullmatch(
+        r"0?\.?0+%?", style.get("zoom", "")
+    ):
+        return "html-invisible"
+    if (apart := px(style.get("letter-spacing", ""))) is not None and apart <= -8.0:  # letters upon each other
+        return "html-invisible"
     if _clipped(style) or re.search(r"scale[xy]?\(\s*0(?:\.0+)?\s*[,)]", style.get("transform", "")):
         return "html-invisible"
     return "html-off-screen" if _off_screen(style) else ""
@@ -252,8 +274,8 @@ def _inherit(parent: Look, style: Mapping[str, str], color: str, bgcolor: str, b
 
 
 def _font_size(font: str) -> str:
-    match = re.search(r"(?:^|\s)(\d*\.?\d+(?:px|pt|em|rem|%))", font)
-    return match[1] if match else ""
+    match = re.search(r"(?:^|\s)(\d*\.?\d+(?:px|pt|em|rem|%)|0(?=[\s/]))", font)
+    return match[1] if match and match[1] != "0" else "0px" if match else ""
 
 
 def px(length: str, parent: float = 16.0) -> float | None:
