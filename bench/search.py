@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from mainstay.corpus.index import PutDocument, Row, SearchIndex
 from mainstay.retrieval import fusion
+from mainstay.retrieval.search import SearchSettings
 from mainstay.types import MetaValue, Scope
 
 DIMS = 384
@@ -38,7 +39,7 @@ CLASSES = 1000
 ROWS_PER_DOCUMENT = 5
 WORDS_PER_ROW = 120
 VOCABULARY = 150_000
-LISTED = 100  # what retrieval asks of each list
+LISTED = SearchSettings().candidates  # what retrieval asks of each list
 SHARES = {"v0_1": 0.001, "v1": 0.01, "v10": 0.1, "v50": 0.5}
 
 

@@ -43,7 +43,7 @@ class SearchSettings:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, which wants a plain dict
 
     weight: float | None = None
-    candidates: int = 100
+    candidates: int = 60
     per_document: int = 6
     filters_from_question: bool = True
 
@@ -153,12 +153,13 @@ class HybridSearch:
     def _search(self, asked: _Asked, filters: tuple[Filter, ...]) -> Found:
         index, question, scope, vector = asked.index, asked.question, asked.scope, asked.vector
         permitted = index.permitted(scope, filters)
-        words = index.lexical(question.text, permitted, self._settings.candidates)
+        wanted = max(self._settings.candidates, 2 * question.top_k)
+        words = index.lexical(question.text, permitted, wanted)
         if vector is None or not vector.any():
             meaning = index.no_hits()
             fused = fusion.convex(meaning, words, weight=0.0)
         else:
-            meaning = index.dense(vector, permitted, self._settings.candidates)
+            meaning = index.dense(vector, permitted, wanted)
             fused = fusion.convex(
                 meaning,
                 words,
