@@ -1,6 +1,6 @@
 """Write people.yaml from EnterpriseBench's employees.json: each employee a user, each department a group, all of them staff.
 
-python people.py ../shared/data/enterprisebench > people.yaml
+python people.py ~/data/enterprisebench > people.yaml
 mainstay users import people.yaml
 """
 
