@@ -29,6 +29,7 @@ from mainstay.text.words import content
 from mainstay.types import Actor, Answer, Citation, Clock, Filter, Mode, Passage, Question, Scope, Status, Usage
 
 EXTRACTIVE = "extractive"
+BROKE_OFF, CUT_SHORT = "broke_off", "cut_short"
 MODEL_PASSAGES = 8
 MIN_OUTPUT_TOKENS = 32
 FREE = Price(input_per_million_nanodollars=0, output_per_million_nanodollars=0)
@@ -137,7 +138,7 @@ class Answering:
 
     def stream(self, question: Question, actor: Actor, *, request_id: str | None = None) -> Iterator[Event]:
         """The same, piece by piece; the last event is Finished."""
-        question = self._admitted(question)
+        question = admitted(question, self._limits)
         journey = Journey(request_id or self._clock.new_id("req"), actor, "answer", self._clock)
         deadline = self._clock.monotonic() + self._agreement.request.deadline_s
         spoken = language(question.text)
@@ -162,19 +163,6 @@ class Answering:
         yield Finished(answer=answer)
 
     # -- the steps -----------------------------------------------------------------------------------------------------
-
-    def _admitted(self, question: Question) -> Question:
-        if len(question.text) > self._limits.question_chars:
-            raise TooLarge(
-                f"the question has {len(question.text)} characters, at most {self._limits.question_chars} are read",
-                where="question",
-                fix="ask a shorter question",
-            )
-        text, _hidden = clean(question.text)
-        text = "".join(c for c in text if c.isprintable() or c in "\n\t").strip()
-        if not text:
-            raise Invalid("the question is empty", where="question", fix="ask something")
-        return replace(question, text=text, history=question.history[-HISTORY_TURNS:])
 
     def _found(self, question: Question, scope: Scope, journey: Journey) -> Found:
         found = self._searcher.search(replace(question, text=_in_context(question)), scope=scope)
@@ -323,9 +311,8 @@ class Answering:
         except ModelFailure as failure:
             if not shown:
                 raise
-            journey.facts["broke_off"] = str(
-                failure.kind
-            )  # what was checked and shown stands; it is not called complete
+            # What was checked and shown stands; it is not called complete.
+            journey.facts["broke_off"] = str(failure.kind)
         reason = done.reason if done else "length"
         checked = check_draft(plain(said if reason == "stop" else _finished(said)), sources, question.text, mark=mark)
         yield from _news(checked, shown, cited)
@@ -348,7 +335,7 @@ class Answering:
             citations=checked.citations,
             confidence=round(checked.supported_share, 4) if checked.citations else 0.0,
             model=model.name,
-            route=(f"{model.name}:answered" if checked.text else f"{model.name}:unsupported",),
+            route=(f"{model.name}:{_ending(checked, done)}",),
             usage=usage or estimate,
             cost_nanodollars=model.price.cost(usage or estimate),
             notices=(*_disagreement(checked.citations, spoken), *_cut(done, spoken)),
@@ -431,6 +418,24 @@ class Answering:
             return  # the error that is on its way out matters more than its trace
 
 
+def admitted(question: Question, limits: Limits) -> Question:
+    """The question as it may be asked or searched for: of a permitted size, without hidden characters, not empty.
+
+    Errors: TooLarge, Invalid.
+    """
+    if len(question.text) > limits.question_chars:
+        raise TooLarge(
+            f"{len(question.text)} characters, at most {limits.question_chars} are read",
+            where="question",
+            fix="ask for less",
+        )
+    text, _hidden = clean(question.text)
+    text = "".join(c for c in text if c.isprintable() or c in "\n\t").strip()
+    if not text:
+        raise Invalid("the question is empty", where="question", fix="ask something")
+    return replace(question, text=text, history=question.history[-HISTORY_TURNS:])
+
+
 def _in_context(question: Question) -> str:
     """What to search for: a short follow-up ("and in 2024?") is searched together with the question before it."""
     before = next((text for role, text in reversed(question.history) if role == "user"), "")
@@ -469,6 +474,17 @@ def _news(checked: CheckedDraft, shown: str, cited: int) -> Iterator[Event]:
     if checked.text.startswith(shown) and len(checked.text) > len(shown):
         yield from (Cited(citation=citation) for citation in checked.citations[cited:])
         yield TextPiece(text=checked.text[len(shown) :])
+
+
+def _ending(checked: CheckedDraft, done: Done | None) -> str:
+    """How the model's part of the way ended, for the route: doors read from it whether a text is whole."""
+    if done is None:
+        return BROKE_OFF
+    if done.reason == "content_filter":
+        return str(FailureKind.CONTENT_FILTER)
+    if not checked.text:
+        return "unsupported"
+    return CUT_SHORT if done.reason == "length" else "answered"
 
 
 def _cut(done: Done | None, spoken: str) -> tuple[str, ...]:

@@ -137,13 +137,17 @@ class App:
             traces=self.traces,
             clock=self.clock,
             agreement=self.settings.agreement,
-            limits=Limits(question_chars=self.settings.service.limits.question_chars),
+            limits=self.question_limits,
             prompt=prompt_of(self.prompts, "answer"),
             model=None if provider is None else self._chat_model(models.answer, provider),
             max_output_tokens=1024 if provider is None else provider.max_output_tokens,
             meaning=self._meaning,
             release=lambda: self.release,
         )
+
+    @property
+    def question_limits(self) -> Limits:
+        return Limits(question_chars=self.settings.service.limits.question_chars)
 
     def _meaning(self) -> Meaning:
         """A local embedder helps to choose among sentences; a paid or distant one is asked for the question alone."""

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from mainstay.answering import Cited, Finished, Noticed, TextPiece
 from mainstay.app import App
 from mainstay.types import Answer, Mode, Question, Status
+from mainstay.web.server import create_api
 from tests.support import upstream as up
 from tests.support.services import open_service, people, sync
 
@@ -128,3 +130,29 @@ def test_a_question_that_the_cap_can_not_pay_is_quoted_without_a_call(tmp_path: 
         assert answer.mode is Mode.ECONOMY
         assert answer.cost_nanodollars == 0
         assert "52 euros" in answer.text
+
+
+ENDINGS = [
+    (up.good("The daily travel allowance is 52 euros for every employee [1]."), "stop", "answered"),
+    (up.good(SAID, reason="length"), "length", "cut_short"),
+    (up.cut(SAID), "length", "broke_off"),
+    (up.good("No.", reason="content_filter"), "content_filter", "content_filter"),
+]
+
+
+@pytest.mark.parametrize(("behaviour", "finish", "ending"), ENDINGS, ids=[ending for _, _, ending in ENDINGS])
+def test_no_client_takes_a_part_for_the_whole(
+    behaviour: up.Behaviour, finish: str, ending: str, tmp_path: Path
+) -> None:
+    with up.Upstream(always=behaviour) as server, service(tmp_path, server) as app:
+        _, key = app.keyring.create("user:alice", name="test")
+        client = TestClient(create_api(app), headers={"Authorization": f"Bearer {key}"})
+        body = {"model": "mainstay", "messages": [{"role": "user", "content": "What is the daily travel allowance?"}]}
+        said = client.post("/v1/chat/completions", json=body).json()
+        assert said["mainstay"]["route"][-1] == f"writer:{ending}"
+        assert said["choices"][0]["finish_reason"] == finish
+        if finish == "length":
+            assert said["mainstay"]["status"] == "partial"
+            assert said["mainstay"]["notice"]
+        streamed = client.post("/v1/chat/completions", json={**body, "stream": True}).text
+        assert f'"finish_reason":"{finish}"' in streamed

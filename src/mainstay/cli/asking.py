@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from mainstay.access.keys import Permission, permit
+from mainstay.answering import admitted
 from mainstay.cli.common import actor, as_json, as_user, opened, put_json, show_answer, show_passage, table
-from mainstay.errors import Invalid, TooLarge
 from mainstay.records.traces import Trace, visible_trace
 from mainstay.retrieval.filters import parse_filter
 from mainstay.shapes import request_view, search_view
@@ -49,12 +49,8 @@ def search(words: str, user: str | None, filters: tuple[str, ...], top: int, jso
     with opened() as app:
         asker = actor(app, user)
         permit(asker, Permission.SEARCH)
-        if len(words) > (most := app.settings.service.limits.question_chars):
-            raise TooLarge(f"{len(words)} characters, at most {most} are read", where="words", fix="search for less")
-        if not words.strip():
-            raise Invalid("nothing to search for", where="words", fix="write some words")
         question = Question(text=words, filters=tuple(map(parse_filter, filters)), top_k=top)
-        found = app.searcher.search(question, scope=app.gate.scope(asker))
+        found = app.searcher.search(admitted(question, app.question_limits), scope=app.gate.scope(asker))
     if json_:
         put_json(search_view(words, found))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -12,10 +12,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from mainstay.access.keys import Permission
-from mainstay.answering import Cited, Event, Finished, Noticed, TextPiece
+from mainstay.answering import Cited, Event, Finished, Noticed, TextPiece, admitted
 from mainstay.app import App
-from mainstay.errors import Invalid, TooLarge
-from mainstay.guard.hidden_text import clean
 from mainstay.shapes import answer_view, citation_view, search_view
 from mainstay.types import Actor, Question
 from mainstay.web.bodies import QuestionBody, SearchBody
@@ -59,7 +57,7 @@ def routes(desk: Desk) -> APIRouter:
     )
     def search(body: SearchBody, actor: Asker) -> Response:
         """Passages within what the asker may read, best first. No model is called."""
-        asked = _searchable(body.question(), desk.app.settings.service.limits.question_chars)
+        asked = admitted(body.question(), desk.app.question_limits)
         return Json(search_view(body.query, desk.app.searcher.search(asked, scope=desk.app.gate.scope(actor))))
 
     return router
@@ -122,14 +120,3 @@ def frame(event: str | None, data: dict[str, Any]) -> str:
     """One server-sent event. ASCII alone, because some clients split lines where Unicode does."""
     named = f"event: {event}\n" if event else ""
     return f"{named}data: {json.dumps(data, separators=(',', ':'))}\n\n"
-
-
-def _searchable(question: Question, limit: int) -> Question:
-    if len(question.text) > limit:
-        raise TooLarge(
-            f"has {len(question.text)} characters, at most {limit} are read", where="query", fix="search for less"
-        )
-    text = clean(question.text)[0].strip()
-    if not text:
-        raise Invalid("is empty", where="query", fix="name what to search for")
-    return replace(question, text=text)

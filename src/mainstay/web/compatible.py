@@ -12,10 +12,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from mainstay.access.keys import Permission
-from mainstay.answering import Finished, TextPiece
+from mainstay.answering import BROKE_OFF, CUT_SHORT, Finished, TextPiece
 from mainstay.errors import Invalid, NotFound
+from mainstay.models.chat import FailureKind
 from mainstay.shapes import answer_view
-from mainstay.text.phrases import phrase
 from mainstay.types import Answer
 from mainstay.web.answers import STREAMED, Speech, frame, stream
 from mainstay.web.bodies import ChatBody
@@ -136,8 +136,8 @@ def _usage(answer: Answer) -> dict[str, int]:
 
 
 def _finish(answer: Answer) -> str:
-    if any(step.endswith(":content_filter") for step in answer.route) or answer.text == phrase(
-        "declined", answer.language
-    ):
+    """Read from the end of the route. The format has no word for an answer that broke off: ``length`` says that it is not whole."""
+    ending = answer.route[-1].rpartition(":")[2] if answer.route else ""
+    if ending == FailureKind.CONTENT_FILTER:
         return "content_filter"
-    return "length" if phrase("cut_short", answer.language) in (answer.notice or "") else "stop"
+    return "length" if ending in (BROKE_OFF, CUT_SHORT) else "stop"

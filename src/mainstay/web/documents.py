@@ -102,7 +102,7 @@ def routes(desk: Desk) -> APIRouter:
     def put(document: str, body: DocumentBody, actor: Asker) -> Response:
         """Keep a document under the caller's own id, replacing what that id held. It is found at once.
 
-        Without `access` it is private to administrators, and the answer says so.
+        Without `access`, what its front matter states holds; without that it is private to administrators, and the answer says so.
         """
         return Json(_put(app, actor, document, body))
 
