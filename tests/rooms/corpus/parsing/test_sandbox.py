@@ -51,9 +51,11 @@ def test_a_child_gone_wrong_costs_one_file(hostile: Sandbox, name: str, says: st
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux grants a limit on memory")
-def test_a_child_out_of_memory_costs_one_file(hostile: Sandbox) -> None:
-    assert "memory" in reason(hostile, "hog")
-    assert hostile.parse(b"Next.", "next.txt").text == "Next."
+def test_a_child_out_of_memory_costs_one_file() -> None:
+    # Time enough to reach the limit on memory: a slow machine needs more than a second of CPU to fill 300 MiB.
+    with Sandbox(ParseLimits(cpu_s=60, wall_s=120, memory_bytes=300 * MIB), program=HOSTILE) as sandbox:
+        assert "memory" in reason(sandbox, "hog")
+        assert sandbox.parse(b"Next.", "next.txt").text == "Next."
 
 
 def test_a_child_that_hangs_is_killed_at_the_deadline() -> None:
