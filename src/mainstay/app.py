@@ -37,7 +37,7 @@ from mainstay.prompts.loader import load as load_prompts
 from mainstay.retrieval.search import HybridSearch
 from mainstay.settings import ProviderSettings, Settings, load
 from mainstay.storage.access import AccessStore
-from mainstay.storage.database import Database
+from mainstay.storage.database import Address, open_database
 from mainstay.storage.documents import SqlDocuments
 from mainstay.storage.traces import SqlTraces
 from mainstay.types import Actor, Answer, Clock, Question
@@ -71,7 +71,16 @@ class App:
         """``embedders`` are ready-made ones by name: programs that open many services share theirs."""
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
-        self.database = Database(settings.database)
+        held = settings.service.database
+        self.database = open_database(
+            Address(
+                url=settings.database,
+                schema=held.schema,
+                pool=held.pool,
+                statement_timeout_s=held.statement_timeout_s,
+                lock_timeout_s=held.lock_timeout_s,
+            )
+        )
         self.documents = SqlDocuments(self.database)
         self.traces = SqlTraces(self.database)
         access = AccessStore(self.database, self.clock)

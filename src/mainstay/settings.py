@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from mainstay.access.oidc import OidcSettings
 from mainstay.agreement import Agreement
@@ -100,6 +100,37 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DatabaseSettings:
+    """Where the truth is kept. ``url`` is a file's path, or ``postgresql://user:password@host/name``; empty is
+    ``mainstay.db`` in the data folder. A service has a PostgreSQL ``schema`` to itself; ``pool`` bounds its connections
+    per process. ``database: postgresql://...`` alone says the url."""
+
+    __pydantic_config__ = _FORBID
+
+    url: str = field(default="", repr=False)
+    schema: str = "mainstay"
+    pool: int = 10
+    statement_timeout_s: float = 10.0
+    lock_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """How background jobs are run. A worker that falls silent loses its job after ``lease_s``; ``in_serve`` lets
+    ``mainstay serve`` run jobs as well, else only ``mainstay worker`` does (``auto``: on SQLite)."""
+
+    __pydantic_config__ = _FORBID
+
+    lease_s: float = 30.0
+    in_serve: Literal["auto", "yes", "no"] = "auto"
+
+
+def _short(key: str) -> BeforeValidator:
+    """A mapping may be given as the one value that matters most."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceFile:
     """The content of ``mainstay.yaml``."""
 
@@ -107,12 +138,14 @@ class ServiceFile:
 
     name: str = "Mainstay"
     data: str = "data"
+    database: Annotated[DatabaseSettings, _short("url")] = DatabaseSettings()
     listen: ListenSettings = ListenSettings()
     identity: IdentitySettings = IdentitySettings()
     sources: tuple[SourceSettings, ...] = ()
     models: ModelSettings = ModelSettings()
-    search: SearchSettings = SearchSettings()
+    search: Annotated[SearchSettings, _short("engine")] = SearchSettings()
     limits: LimitSettings = LimitSettings()
+    worker: WorkerSettings = WorkerSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +161,12 @@ class Settings:
         return self.folder / self.service.data
 
     @property
-    def database(self) -> Path:
-        return self.data / "mainstay.db"
+    def database(self) -> str:
+        """The database's address: the absolute path of a file, or a URL."""
+        url = self.service.database.url
+        if "://" in url and not url.startswith("sqlite:"):
+            return url
+        return str(self.folder / url.removeprefix("sqlite:///")) if url else str(self.data / "mainstay.db")
 
 
 def service_folder(named: str | None) -> Path:
@@ -196,6 +233,10 @@ def _check_sense(settings: Settings) -> None:
         (service.search.per_document, "search.per_document"),
         (service.limits.question_chars, "limits.question_chars"),
         (service.limits.document_mb, "limits.document_mb"),
+        (service.database.pool, "database.pool"),
+        (service.database.statement_timeout_s, "database.statement_timeout_s"),
+        (service.database.lock_timeout_s, "database.lock_timeout_s"),
+        (service.worker.lease_s, "worker.lease_s"),
     ):
         if value < 1:
             raise Invalid(f"{what} is {value}, it must be at least 1", where=where)
@@ -246,7 +287,9 @@ def _explained(error: ValidationError, shape: Any, file: str, lines: Lines) -> I
         return Invalid(f"unknown key {name!r}{more}", where=f"{file}:{line}", fix=_nearest(str(path[-1]), valid))
     if first["type"] in ("missing", "missing_argument"):
         return Invalid(f"{name!r} is missing{more}", where=f"{file}:{line}", fix="add it")
-    shown = "" if "api_key" in name or "secret" in name else f", not {str(first.get('input'))[:60]!r}"
+    shown = (
+        "" if "api_key" in name or "secret" in name or "database" in name else f", not {str(first.get('input'))[:60]!r}"
+    )
     return Invalid(f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}{more}", where=f"{file}:{line}")
 
 

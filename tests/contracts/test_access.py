@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert
+from tests.support.databases import open_fresh
 
 from mainstay.access.acl import PRIVATE, Acl, decide
 from mainstay.access.ports import Account, Key, Membership, State
@@ -21,18 +22,18 @@ from mainstay.clock import FixedClock
 from mainstay.errors import Invalid
 from mainstay.storage import schema
 from mainstay.storage.access import AccessStore, class_for, prune
-from mainstay.storage.database import Database
+from mainstay.storage.database import DIALECTS, Address, Database, open_database
 from mainstay.types import Actor
 
 CLOCK = FixedClock()
 NOW = CLOCK.now()
 
 
-@pytest.fixture(scope="module", params=["sqlite"])
+@pytest.fixture(scope="module", params=DIALECTS)
 def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    opened = Database(tmp_path_factory.mktemp("access") / f"{request.param}.db")
+    opened, close = open_fresh(request.param, tmp_path_factory.mktemp("access"))
     yield opened
-    opened.close()
+    close()
 
 
 @pytest.fixture
@@ -241,6 +242,6 @@ def test_keys(store: AccessStore) -> None:
 
 
 def test_a_database_of_another_path_knows_nothing(store: AccessStore, tmp_path: Path) -> None:
-    fresh = Database(tmp_path / "fresh.db")
+    fresh = open_database(Address(url=str(tmp_path / "fresh.db")))
     assert AccessStore(fresh, CLOCK).stamps().anything == 0
     fresh.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Inspector, create_engine, inspect
 
 from mainstay.storage import migrations
-from mainstay.storage.database import Database
+from mainstay.storage.database import Address, open_database
 from mainstay.storage.schema import metadata
 
 
@@ -29,7 +29,7 @@ def shape(inspector: Inspector) -> dict[str, object]:
 
 
 def test_the_sum_of_migrations_is_the_schema(tmp_path: Path) -> None:
-    database = Database(tmp_path / "migrated.db")
+    database = open_database(Address(url=str(tmp_path / "migrated.db")))
     with database.read() as connection:
         migrated = shape(inspect(connection))
     database.close()
@@ -40,9 +40,9 @@ def test_the_sum_of_migrations_is_the_schema(tmp_path: Path) -> None:
 
 
 def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
-    first = Database(tmp_path / "a.db")
+    first = open_database(Address(url=str(tmp_path / "a.db")))
     revision = first.revision
     first.close()
-    again = Database(tmp_path / "a.db")
+    again = open_database(Address(url=str(tmp_path / "a.db")))
     assert again.revision == revision == max(number for number, _, _ in migrations.steps())
     again.close()

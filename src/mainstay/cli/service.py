@@ -115,7 +115,7 @@ def _service(folder: Path) -> list[_Check]:
         with opened() as app:
             intact = app.database.integrity()
             checks.append(
-                ("database", intact == "ok", f"{settings.database} (schema {app.database.revision}): {intact}")
+                ("database", intact == "ok", f"{app.database.where} (schema {app.database.revision}): {intact}")
             )
             checks.append(("sandbox", True, f"parsing is guarded by: {', '.join(app.sandbox.guards())}"))
             embedder = app.embedder()

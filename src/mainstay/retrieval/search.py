@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +38,12 @@ NOT_IN_QUESTIONS = frozenset({"source", "author", "creator", "producer", "versio
 class SearchSettings:
     """How to search. ``weight`` is the share of meaning against words (0 words only, 1 meaning only), tuned per corpus; None is
     the embedder's own;
-    ``candidates`` how many each list brings to fusion; ``per_document`` how many chunks one document may show."""
+    ``candidates`` how many each list brings to fusion; ``per_document`` how many chunks one document may show. ``engine``
+    is ``exact`` (the embedded kernel), ``database`` (PostgreSQL itself), or what suits the database."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, which wants a plain dict
 
+    engine: Literal["auto", "exact", "database"] = "auto"
     weight: float | None = None
     candidates: int = 60
     per_document: int = 6

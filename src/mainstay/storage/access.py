@@ -18,7 +18,15 @@ from mainstay.access.acl import Acl, canonical
 from mainstay.access.ports import Account, Key, Membership, Stamps, State
 from mainstay.storage.database import Database
 from mainstay.storage.rows import dumps, micros, moment
-from mainstay.storage.schema import acl_class, api_key, document, fact, membership, principal
+from mainstay.storage.schema import (
+    acl_class,
+    acl_grant,
+    api_key,
+    document,
+    fact,
+    membership,
+    principal,
+)
 from mainstay.types import Clock
 
 _ANYTHING = "acl_generation"
@@ -168,7 +176,7 @@ class AccessStore:
 
     def mark_used(self, key_id: str, at: datetime) -> None:
         later = or_(api_key.c.last_used.is_(None), api_key.c.last_used < micros(at))
-        with self._database.write() as connection:
+        with self._database.write(alone=False, durable=False) as connection:
             connection.execute(update(api_key).where(api_key.c.key_id == key_id, later).values(last_used=micros(at)))
 
     # -- AclClasses ----------------------------------------------------------------------------------------------------
@@ -211,11 +219,24 @@ def class_for(connection: Connection, origin: str, acl: Acl, at: datetime) -> in
     stamp = _stamp(connection, at)
     if row is not None:
         connection.execute(update(acl_class).where(acl_class.c.class_id == row.class_id).values(updated=stamp, **said))
+        connection.execute(delete(acl_grant).where(acl_grant.c.class_id == row.class_id))
+        _grant(connection, row.class_id, rule)
         return int(row.class_id)
     number = _count(connection, _LAST_CLASS) + 1
     _set_count(connection, _LAST_CLASS, number)
     connection.execute(insert(acl_class).values(class_id=number, origin=origin, updated=stamp, **said))
+    _grant(connection, number, rule)
     return number
+
+
+def _grant(connection: Connection, number: int, rule: Acl) -> None:
+    rows = [
+        {"class_id": number, "principal": name, "denies": denies}
+        for denies, names in enumerate((rule.allow, rule.deny))
+        for name in names
+    ]
+    if rows:
+        connection.execute(insert(acl_grant), rows)
 
 
 def prune(connection: Connection, at: datetime) -> int:

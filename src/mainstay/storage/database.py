@@ -1,109 +1,130 @@
-"""Connections to the one truth: many readers, one writer, and a schema that is always the one this program knows."""
+"""Connections to the one truth: many readers, writers in turn, and a schema that is always the one this program knows.
+
+SQLite in ``sqlite.py``, PostgreSQL in ``postgres.py``; ``open_database`` chooses by the address. Everything else in
+this folder is written once, in SQLAlchemy Core.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy import Connection, Table, delete, insert, select
 
-from mainstay.errors import Invalid, Unavailable
-from mainstay.storage import migrations
+from mainstay.errors import Conflict
+from mainstay.storage.schema import fact, job
+from mainstay.types import Scope
+from mainstay.workflows.ports import Fence
 
-BUSY_TIMEOUT_S = 30.0
-_FIXES = {
-    "full": "free disk space",
-    "readonly": "make its folder writable",
-    "unable to open": "make its folder exist and be writable",
-}
+Dialect = Literal["sqlite", "postgresql"]
+DIALECTS: tuple[Dialect, ...] = ("sqlite", "postgresql")
 
 
-class Database:
+class Database(Protocol):
     """The SQL database of one service.
 
-    ``read()`` gives a connection on a stable snapshot; ``write()`` gives one inside ``BEGIN IMMEDIATE``, one writer
-    at a time in this
-    process and, through SQLite's own lock, one at a time on the machine. Leaving ``write()`` without an error commits.
+    ``read()`` gives a connection on a stable snapshot. With a ``scope`` PostgreSQL's row-level security shows only what
+    that scope may read, whatever the statement says; without, it is maintenance that returns no text to anybody.
 
-    Errors: Unavailable when the database is locked, full or not reachable; Invalid when the file is not ours or is newer.
+    ``write()`` gives one that commits when it is left without an error. ``alone`` keeps every other such writer out
+    until then, in all processes: the change log's order is the order of commits, and what was read before writing
+    still holds. Without it only row locks protect: for queues, traces, and the like. ``durable=False`` is for what a
+    power cut may take (spans, the time a key was last used). With a ``fence`` nothing is written unless the job still
+    belongs to its worker.
+
+    Errors: Unavailable when the database is locked, full, too slow or not reachable; Invalid when it is not ours or is
+    newer; Conflict when a fence says no.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds every text
-        self._engine = _sqlite_engine(path)
-        self._writing = threading.Lock()
-        try:
-            with self.write() as connection:
-                self.revision = migrations.migrate(connection, where=str(path))
-        except BaseException:
-            self._engine.dispose()
-            raise
+    where: str
+    revision: int
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        with _translated(self.path), self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")  # one snapshot for everything read inside
-            yield connection
+    @property
+    def dialect(self) -> Dialect: ...
 
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        with self._writing, _translated(self.path), self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
-            connection.commit()
+    def read(self, scope: Scope | None = None) -> AbstractContextManager[Connection]: ...
+
+    def write(
+        self, *, alone: bool = True, durable: bool = True, fence: Fence | None = None
+    ) -> AbstractContextManager[Connection]: ...
 
     def ping(self) -> None:
         """Proves that reading works; raises Unavailable otherwise."""
-        with self.read() as connection:
-            connection.exec_driver_sql("SELECT 1 FROM fact LIMIT 1").all()
 
     def integrity(self) -> str:
         """``ok``, or what is damaged."""
-        with self.read() as connection:
-            return str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
 
-    def close(self) -> None:
-        self._engine.dispose()
+    def now(self, connection: Connection) -> int:
+        """The time by which leases run, in microseconds: one clock for all who share the database."""
 
+    def notify(self, connection: Connection, topic: str) -> None:
+        """Wake who waits for ``topic``, once this transaction has committed: a hint, which may get lost."""
 
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        reason = str(error.orig)
-        fix = next((fix for part, fix in _FIXES.items() if part in reason), "try again, or look who holds it open")
-        raise Unavailable(f"the database does not answer ({reason})", where=str(path), fix=fix) from None
-    except IntegrityError:
-        raise
-    except DatabaseError as error:
-        raise Invalid(f"not a usable database ({error.orig})", where=str(path), fix="restore a backup") from None
+    def wait(self, topic: str, timeout_s: float) -> bool:
+        """Wait for a hint about ``topic`` or until the time is over; whether there was one."""
+
+    def close(self) -> None: ...
 
 
-def _sqlite_engine(path: Path) -> Engine:
-    # SQLAlchemy's own pooling hands a connection to one thread at a time; sqlite3's check would only forbid that hand-over.
-    engine = create_engine(
-        f"sqlite+pysqlite:///{path}", connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S}, pool_size=16
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where a database is, and how patiently it is asked. ``url`` is a file's path or ``postgresql://user@host/name``.
+
+    ``schema`` is the PostgreSQL schema that holds the service: one service, one tenant, one schema.
+    """
+
+    url: str
+    schema: str = "mainstay"
+    pool: int = 10
+    statement_timeout_s: float = 10.0
+    lock_timeout_s: float = 5.0
+
+
+def dialect_of(url: str) -> Dialect:
+    """Which database an address means."""
+    return "postgresql" if url.startswith(("postgresql:", "postgres:", "postgresql+")) else "sqlite"
+
+
+def open_database(address: Address, *, migrate: bool = True) -> Database:
+    """Connect, and bring the schema up to date. ``migrate=False`` refuses an older schema instead of changing it."""
+    if dialect_of(address.url) == "postgresql":
+        from mainstay.storage.postgres import PostgresDatabase  # its driver is an extra
+
+        return PostgresDatabase(address, migrate=migrate)
+    from mainstay.storage.sqlite import SqliteDatabase  # neither database brings the other's driver
+
+    return SqliteDatabase(address.url, migrate=migrate)
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """``INSERT`` with ``on_conflict_do_nothing`` and ``on_conflict_do_update``, which both databases have."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as dialect_insert  # the same words in another module
+    else:
+        from sqlalchemy.dialects.sqlite import insert as dialect_insert  # type: ignore[assignment]  # the same words
+
+    return dialect_insert(table)
+
+
+def check_fence(connection: Connection, fence: Fence) -> None:
+    """Raises Conflict unless the job is still run under this token.
+
+    ``FOR SHARE`` conflicts with the update that hands the job to another worker, so that the answer holds until this
+    transaction ends. (``FOR KEY SHARE`` would not.)
+    """
+    held = connection.scalar(
+        select(job.c.token)
+        .where(job.c.job_id == fence.job_id, job.c.token == fence.token, job.c.state == "running")
+        .with_for_update(read=True)
     )
-
-    @event.listens_for(engine, "connect")
-    def _pragmas(connection: sqlite3.Connection, _record: Any) -> None:
-        connection.isolation_level = (
-            None  # we say BEGIN ourselves: sqlite3's implicit transactions can not be IMMEDIATE
+    if held is None:
+        raise Conflict(
+            f"job {fence.job_id} belongs to another worker now", fix="nothing to do: that one goes on with it"
         )
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "temp_store=MEMORY",
-            "cache_size=-16384",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
 
-    return engine
+
+def put_fact(connection: Connection, name: str, value: str) -> None:
+    """Set a fact inside an open transaction that is ``alone``."""
+    connection.execute(delete(fact).where(fact.c.name == name))
+    connection.execute(insert(fact).values(name=name, value=value))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from mainstay.corpus.ports import AccessRule, Changed, DocumentRecord, IndexedDo
 from mainstay.errors import Conflict
 from mainstay.models.embedders import EmbedderIdentity
 from mainstay.storage.access import class_for
-from mainstay.storage.database import Database
+from mainstay.storage.database import Database, put_fact
 from mainstay.storage.rows import dump_metadata, dumps, load_metadata, micros, moment
 from mainstay.storage.schema import (
     acl_class,
@@ -30,18 +31,50 @@ from mainstay.storage.schema import (
     source,
     vector,
 )
-from mainstay.types import Passage, Scope
+from mainstay.types import MetaValue, Passage, Scope
+from mainstay.workflows.ports import Fence
 
 T = TypeVar("T")
 _MANY = 500  # bound parameters a statement: far below every database's limit
 
 
+class DerivedRows(Protocol):
+    """What a database derives from documents, to search by, in the transaction that changes them.
+
+    What is deleted needs no word: foreign keys take it along.
+    """
+
+    def put_document(self, connection: Connection, number: int, metadata: Mapping[str, MetaValue]) -> None: ...
+
+    def add(self, connection: Connection, rows: Sequence[tuple[int, int, str]]) -> None:
+        """New chunks: (seq, document, words to index)."""
+
+    def add_vectors(
+        self,
+        connection: Connection,
+        made_by: EmbedderIdentity,
+        seqs: Sequence[int],
+        documents: Sequence[int],
+        rows: npt.NDArray[np.float32],
+    ) -> None: ...
+
+    def drop_vectors(self, connection: Connection, *, keep: EmbedderIdentity) -> None: ...
+
+
 class SqlDocuments:
     """``corpus.ports.Documents`` and ``corpus.ports.IndexFeed`` over SQL."""
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    def __init__(self, database: Database, *, index: DerivedRows | None = None, fence: Fence | None = None) -> None:
+        """``index`` is what the database itself keeps to search by; ``fence`` the job all writing is done for."""
+        self._db, self._index, self._fence = database, index, fence
         self._salt: bytes | None = None  # never changes once it is there
+
+    def under(self, fence: Fence) -> SqlDocuments:
+        """The same documents, written to only while the fence holds: Conflict afterwards."""
+        return SqlDocuments(self._db, index=self._index, fence=fence)
+
+    def _write(self) -> AbstractContextManager[Connection]:
+        return self._db.write(fence=self._fence)
 
     # -- the truth: writing --------------------------------------------------------------------------------------------
 
@@ -52,7 +85,7 @@ class SqlDocuments:
         return self._salt
 
     def _stored_salt(self) -> bytes:
-        with self._db.write() as connection:
+        with self._write() as connection:
             value = connection.scalar(select(fact.c.value).where(fact.c.name == "salt"))
             if value is None:
                 value = secrets.token_hex(32)
@@ -61,7 +94,7 @@ class SqlDocuments:
 
     def set_salt(self, salt: bytes) -> None:
         """Fix the salt of an empty service: for tests and for restoring one."""
-        with self._db.write() as connection:
+        with self._write() as connection:
             if connection.scalar(select(func.count()).select_from(document)):
                 raise Conflict("documents exist already: their ids depend on the salt")
             connection.execute(delete(fact).where(fact.c.name == "salt"))
@@ -103,7 +136,7 @@ class SqlDocuments:
 
     def put(self, documents: Sequence[Prepared], at: datetime) -> None:
         """Keep these documents, replacing what their ids held; one transaction."""
-        with self._db.write() as connection:
+        with self._write() as connection:
             for prepared in documents:
                 self._put(connection, prepared, at)
 
@@ -139,6 +172,8 @@ class SqlDocuments:
             connection.execute(
                 insert(document).values(number=number, doc_id=prepared.doc_id, created=micros(at), **values)
             )
+        if self._index is not None:
+            self._index.put_document(connection, number, prepared.metadata)
         if not prepared.quarantined:
             self._put_text(connection, number, values["class_id"], prepared, at)
         _log(connection, "put", [number], at)
@@ -179,10 +214,15 @@ class SqlDocuments:
                     for ord_, piece in enumerate(prepared.pieces)
                 ],
             )
+            if self._index is not None:
+                words = [(piece.prefix, piece.text) for piece in prepared.pieces]
+                self._index.add(
+                    connection, [(first + ord_, number, words_to_index(*held)) for ord_, held in enumerate(words)]
+                )
 
     def move(self, doc_id: str, *, path: str, uri: str, rule: AccessRule, at: datetime) -> None:
         """The same document under another path: its id, version and chunks stay."""
-        with self._db.write() as connection:
+        with self._write() as connection:
             number = connection.scalar(select(document.c.number).where(document.c.doc_id == doc_id))
             if number is None:
                 return
@@ -201,7 +241,7 @@ class SqlDocuments:
 
         A rule whose text changed is one row however many documents stand under it.
         """
-        with self._db.write() as connection:
+        with self._write() as connection:
             class_ids = {rule: class_for(connection, rule.origin, rule.acl, at) for rule in set(rules.values())}
             rows = connection.execute(
                 select(document.c.number, document.c.path, document.c.class_id).where(document.c.source == source_name)
@@ -223,7 +263,7 @@ class SqlDocuments:
 
     def set_access(self, doc_id: str, rule: AccessRule, at: datetime) -> None:
         """Give one document a rule of its own."""
-        with self._db.write() as connection:
+        with self._write() as connection:
             number = connection.scalar(select(document.c.number).where(document.c.doc_id == doc_id))
             if number is not None:
                 connection.execute(
@@ -240,7 +280,7 @@ class SqlDocuments:
 
     def remove(self, doc_ids: Sequence[str], at: datetime) -> int:
         """Delete documents with every version, chunk and vector of theirs; returns how many there were."""
-        with self._db.write() as connection:
+        with self._write() as connection:
             removed = 0
             for some in _batches(doc_ids):
                 numbers = list(connection.scalars(select(document.c.number).where(document.c.doc_id.in_(some))))
@@ -253,7 +293,7 @@ class SqlDocuments:
 
     def note_sync(self, name: str, *, kind: str, root: str, state: str, detail: str, at: datetime) -> None:
         """Record how a source's last synchronisation went."""
-        with self._db.write() as connection:
+        with self._write() as connection:
             connection.execute(delete(source).where(source.c.name == name))
             connection.execute(
                 insert(source).values(name=name, kind=kind, root=root, state=state, detail=detail, synced_at=micros(at))
@@ -269,7 +309,7 @@ class SqlDocuments:
 
     def forget_source(self, name: str) -> None:
         """Forget that a source was ever synchronised or remembered."""
-        with self._db.write() as connection:
+        with self._write() as connection:
             connection.execute(delete(source).where(source.c.name == name))
             connection.execute(delete(fact).where(fact.c.name == f"source:{name}"))
 
@@ -291,7 +331,7 @@ class SqlDocuments:
         if source_name is not None:
             wanted = wanted.where(document.c.source == source_name)
         found: list[DocumentRecord] = []
-        with self._db.read() as connection:
+        with self._db.read(scope) as connection:
             for row in connection.execute(wanted.execution_options(yield_per=500)):
                 if row.class_id in scope.classes:
                     found.append(_record(row))
@@ -301,13 +341,13 @@ class SqlDocuments:
 
     def record(self, doc_id: str, *, scope: Scope) -> DocumentRecord | None:
         """One document, or None when it does not exist or is out of scope: the caller can not tell which."""
-        with self._db.read() as connection:
+        with self._db.read(scope) as connection:
             row = connection.execute(_records().where(document.c.doc_id == doc_id)).first()
             return _record(row) if row is not None and row.class_id in scope.classes else None
 
     def find(self, path_or_id: str, *, scope: Scope) -> list[DocumentRecord]:
         """Documents of this id or path inside the scope."""
-        with self._db.read() as connection:
+        with self._db.read(scope) as connection:
             rows = connection.execute(
                 _records()
                 .where((document.c.doc_id == path_or_id) | (document.c.path == path_or_id))
@@ -320,7 +360,7 @@ class SqlDocuments:
 
         None outside the scope, which must hold the document as it is and the version as it was.
         """
-        with self._db.read() as connection:
+        with self._db.read(scope) as connection:
             row = connection.execute(
                 select(
                     document_version.c.text,
@@ -338,7 +378,7 @@ class SqlDocuments:
     def passages(self, seqs: Sequence[int], *, scope: Scope) -> dict[int, Passage]:
         """The chunks of these numbers that the scope may read *now*: the last check before text reaches anybody."""
         found: dict[int, Passage] = {}
-        with self._db.read() as connection:
+        with self._db.read(scope) as connection:
             for some in _batches(seqs):
                 rows = connection.execute(_passages().where(chunk.c.seq.in_(some)))
                 found.update((row.seq, _passage(row)) for row in rows if row.class_id in scope.classes)
@@ -346,7 +386,7 @@ class SqlDocuments:
 
     def neighbours(self, chunk_id: str, reach: int, *, scope: Scope) -> list[Passage]:
         """The chunks up to ``reach`` before and after this one in its document, in order, itself included."""
-        with self._db.read() as connection:
+        with self._db.read(scope) as connection:
             here = connection.execute(select(chunk.c.document, chunk.c.ord).where(chunk.c.chunk_id == chunk_id)).first()
             if here is None:
                 return []
@@ -359,7 +399,7 @@ class SqlDocuments:
 
     def chunks_of(self, doc_id: str, *, scope: Scope) -> list[Passage]:
         """Every chunk of one document, in order."""
-        with self._db.read() as connection:
+        with self._db.read(scope) as connection:
             rows = connection.execute(_passages().where(document.c.doc_id == doc_id).order_by(chunk.c.ord))
             return [_passage(row) for row in rows if row.class_id in scope.classes]
 
@@ -433,7 +473,7 @@ class SqlDocuments:
             raise Conflict(
                 f"vectors of shape {rows.shape} are not {len(seqs)} rows of {made_by.name} ({made_by.dims} numbers)"
             )
-        with self._db.write() as connection:
+        with self._write() as connection:
             _register(connection, made_by, at)
             documents: dict[int, int] = {}
             for some in _batches(seqs):
@@ -448,6 +488,10 @@ class SqlDocuments:
             ]
             if kept:
                 connection.execute(insert(vector), kept)
+                if self._index is not None:
+                    at_ = [n for n, seq in enumerate(seqs) if seq in documents]
+                    there_ = [seqs[n] for n in at_]
+                    self._index.add_vectors(connection, made_by, there_, [documents[seq] for seq in there_], rows[at_])
                 _log(connection, "vectors", sorted(set(documents.values())), at)
 
     def embedding_progress(self, made_by: EmbedderIdentity) -> tuple[int, int]:
@@ -466,18 +510,19 @@ class SqlDocuments:
 
     def drop_vectors(self, *, keep: EmbedderIdentity) -> None:
         """Forget the vectors of every other embedder."""
-        with self._db.write() as connection:
+        with self._write() as connection:
             connection.execute(delete(vector).where(vector.c.embedder != keep.digest))
             connection.execute(delete(embedder).where(embedder.c.digest != keep.digest))
+            if self._index is not None:
+                self._index.drop_vectors(connection, keep=keep)
 
     def fact(self, name: str) -> str | None:
         with self._db.read() as connection:
             return connection.scalar(select(fact.c.value).where(fact.c.name == name))
 
     def set_fact(self, name: str, value: str) -> None:
-        with self._db.write() as connection:
-            connection.execute(delete(fact).where(fact.c.name == name))
-            connection.execute(insert(fact).values(name=name, value=value))
+        with self._write() as connection:
+            put_fact(connection, name, value)
 
 
 def words_to_index(prefix: str, text: str) -> str:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
 )
 
 metadata = MetaData()
@@ -72,6 +73,15 @@ acl_class = Table(
     Column("deny", Text, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Index("acl_class_by_updated", "updated"),
+)
+# The same rules, a row per principal: what the database itself asks when it is to decide (row-level security).
+acl_grant = Table(
+    "acl_grant",
+    metadata,
+    Column("class_id", Integer, ForeignKey("acl_class.class_id", ondelete="CASCADE"), primary_key=True),
+    Column("principal", Text, primary_key=True),
+    Column("denies", Integer, primary_key=True),
+    Index("acl_grant_by_principal", "principal", "denies", "class_id"),
 )
 
 # -- documents ---------------------------------------------------------------------------------------------------------
@@ -181,4 +191,38 @@ trace = Table(
     Column("visible", Text, nullable=False),  # what the asker may see of the journey
     Column("operator", Text, nullable=False),  # counts of what permission cut off: for operators alone
     Index("trace_by_time", "at"),
+)
+
+# -- work that outlives a request --------------------------------------------------------------------------------------
+job = Table(
+    "job",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("token", BigInteger, nullable=False),  # raised by each claim: a writer with an older one is refused
+    Column("owner", Text, nullable=False),
+    Column("run_at", BigInteger, nullable=False),
+    Column("lease_until", BigInteger),
+    Column("heartbeat_at", BigInteger),
+    Column("progress", Text, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Index("job_by_turn", "state", "priority", "run_at"),
+    Index("job_by_time", "updated"),
+)
+Index(
+    "job_alone",
+    job.c.key,
+    unique=True,
+    sqlite_where=and_(job.c.key != "", job.c.state.in_(("ready", "running"))),
+    postgresql_where=and_(job.c.key != "", job.c.state.in_(("ready", "running"))),
 )

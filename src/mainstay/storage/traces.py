@@ -7,10 +7,10 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, select
 
 from mainstay.records.traces import Span, Trace
-from mainstay.storage.database import Database
+from mainstay.storage.database import Database, upsert
 from mainstay.storage.rows import dumps, micros, moment
 from mainstay.storage.schema import trace as table
 
@@ -23,11 +23,10 @@ class SqlTraces:
 
     def keep(self, trace: Trace) -> None:
         """Write one finished journey; a request id that is taken keeps the journey it has."""
-        with self._db.write() as connection:
-            if connection.scalar(select(table.c.request_id).where(table.c.request_id == trace.request_id)):
-                return
+        with self._db.write(alone=False, durable=False) as connection:
             connection.execute(
-                insert(table).values(
+                upsert(connection, table)
+                .values(
                     request_id=trace.request_id,
                     at=micros(trace.at),
                     asker=trace.asker,
@@ -36,6 +35,7 @@ class SqlTraces:
                     visible=dumps({"spans": [asdict(span) for span in trace.spans], "facts": dict(trace.facts)}),
                     operator=dumps(dict(trace.operator)),
                 )
+                .on_conflict_do_nothing()
             )
 
     def get(self, request_id: str) -> Trace | None:

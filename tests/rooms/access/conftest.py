@@ -15,7 +15,7 @@ from mainstay.access.keys import Keyring
 from mainstay.access.scope import Gate
 from mainstay.clock import FixedClock
 from mainstay.storage.access import AccessStore
-from mainstay.storage.database import Database
+from mainstay.storage.database import Address, open_database
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Room:
 
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Room]:
-    database, clock = Database(tmp_path / "access.db"), FixedClock()
+    database, clock = open_database(Address(url=str(tmp_path / "access.db"))), FixedClock()
     store = AccessStore(database, clock)
     people = People(store, clock, PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
     keyring = Keyring(store, store, clock)

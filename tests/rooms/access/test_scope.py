@@ -16,7 +16,7 @@ from mainstay.access.ports import Stamps
 from mainstay.access.scope import NOTHING, Gate, intersect, scope_of
 from mainstay.errors import Invalid
 from mainstay.storage.access import AccessStore
-from mainstay.storage.database import Database
+from mainstay.storage.database import Address, open_database
 from mainstay.types import Actor, Scope
 
 ALICE = Actor(principal="user:alice")
@@ -87,7 +87,7 @@ def test_administrators_see_everything(room: Any, classes: dict[str, int]) -> No
 
 
 def test_a_revoke_by_another_process_is_in_force_at_the_next_call(room: Any, classes: dict[str, int]) -> None:
-    other = Database(room.path)
+    other = open_database(Address(url=str(room.path)))
     store = AccessStore(other, room.clock)
     people = People(store, room.clock)
     for change, lost in [
