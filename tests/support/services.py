@@ -12,6 +12,7 @@ from mainstay.corpus.ingest import Report
 from mainstay.models.embedders.static import StaticEmbedder
 from mainstay.settings import load
 from mainstay.types import Actor, Answer, Clock, Passage, Question
+from tests.support.databases import database_line
 
 SETTINGS = """\
 name: Test service
@@ -43,12 +44,13 @@ def open_service(
     *,
     settings: str = SETTINGS,
     clock: Clock | None = None,
+    dialect: str | None = None,
 ) -> App:
     """An open service over ``folder``, its settings and documents written if they are not there."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "documents").mkdir(exist_ok=True)
     if not (folder / "mainstay.yaml").exists():
-        (folder / "mainstay.yaml").write_text(settings, encoding="utf-8")
+        (folder / "mainstay.yaml").write_text(settings + database_line(dialect), encoding="utf-8")
     write(folder / "documents", documents or {})
     return App(load(folder, {}), clock=clock or SystemClock(), embedders={"static": static_embedder()})
 
