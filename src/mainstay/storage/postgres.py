@@ -76,8 +76,9 @@ class PostgresDatabase:
             )
             if not there:
                 if not migrate:
-                    raise Invalid("no Mainstay service here yet", where=self.where, fix="run: mainstay migrate")
+                    raise migrations.Older(0, where=self.where)
                 connection.exec_driver_sql(f'CREATE SCHEMA "{self._address.schema}"')
+            self.found = migrations.revision(connection, self.where, change=False)
             self.revision = migrations.migrate(connection, where=self.where, change=migrate)
 
     def _key(self) -> dict[str, object]:
@@ -124,18 +125,14 @@ class PostgresDatabase:
     @contextmanager
     def _begun(self, engine: Engine, first: Callable[[Connection], object]) -> Iterator[Connection]:
         """A connection whose transaction has begun with ``first``; a dead one from the pool is replaced once."""
-        connection = engine.connect()
         try:
-            try:
-                first(connection)
-            except DBAPIError as error:
-                if not _lost(error):
-                    raise
-                connection.invalidate()
-                connection.close()
-                engine.dispose()  # what died once died for all
-                connection = engine.connect()
-                first(connection)
+            connection = self._entered(engine, first)
+        except DBAPIError as error:
+            if not _lost(error):
+                raise
+            engine.dispose()  # what died once died for all
+            connection = self._entered(engine, first)
+        try:
             yield connection
         except DBAPIError as error:
             if _lost(error):
@@ -143,6 +140,17 @@ class PostgresDatabase:
             raise
         finally:
             connection.close()
+
+    def _entered(self, engine: Engine, first: Callable[[Connection], object]) -> Connection:
+        connection = engine.connect()
+        try:
+            first(connection)
+        except BaseException as error:
+            if isinstance(error, DBAPIError) and _lost(error):
+                connection.invalidate()
+            connection.close()
+            raise
+        return connection
 
     def ping(self) -> None:
         with self.read() as connection:

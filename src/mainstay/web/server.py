@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import sys
@@ -17,7 +18,7 @@ from starlette.responses import Response
 from mainstay import __version__
 from mainstay.app import App
 from mainstay.errors import Invalid, MainstayError
-from mainstay.web import answers, compatible, documents, pages, requests
+from mainstay.web import answers, compatible, documents, jobs, pages, requests
 from mainstay.web.desk import Desk
 from mainstay.web.envelope import COMPATIBLE, Envelope
 from mainstay.web.problems import problem_of
@@ -47,6 +48,7 @@ def create_api(app: App) -> FastAPI:
         documents.routes(desk),
         compatible.routes(desk),
         requests.routes(desk),
+        jobs.routes(desk),
         _probes(app),
     ):
         api.include_router(router)
@@ -72,7 +74,8 @@ def serve(app: App, host: str, port: int) -> None:
         lifespan="off",
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
+        # Answers under way are finished: none takes longer than the agreement's deadline.
+        timeout_graceful_shutdown=max(GRACE_S, math.ceil(app.settings.agreement.request.deadline_s) + 1),
     )
     if threading.current_thread() is threading.main_thread():
         # uvicorn repeats the signal once it has shut down; at its default, SIGTERM would end us before the App is closed.
