@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from mainstay.access.scope import Gate
 from mainstay.agreement import Agreement
-from mainstay.errors import Invalid, MainstayError, TooLarge
+from mainstay.errors import Invalid, MainstayError, TooLarge, Unavailable
 from mainstay.guard.citations import CheckedDraft, check, check_draft
 from mainstay.guard.hidden_text import clean
 from mainstay.guard.rendering import plain
@@ -125,6 +125,7 @@ class Answering:
         self._agreement, self._limits, self._prompt = agreement, limits, prompt
         self.model, self._meaning, self._release = model, meaning, release
         self._max_output = max_output_tokens
+        self.traces_lost = 0
 
     def answer(self, question: Question, actor: Actor, *, request_id: str | None = None) -> Answer:
         """The answer to one question. Errors: Invalid for a question that can not be asked; nothing else leaves here as an error
@@ -408,7 +409,10 @@ class Answering:
             output_tokens=answer.usage.output_tokens,
             release=answer.release,
         )
-        self._traces.keep(journey.trace(str(answer.status)))
+        try:
+            self._traces.keep(journey.trace(str(answer.status)))
+        except Unavailable:
+            self.traces_lost += 1  # a full disk: whoever asks is answered all the same, and operators are told
 
     def _failed(self, journey: Journey, error: MainstayError) -> None:
         journey.facts.update(status=str(Status.FAILED), error=type(error).__name__)
