@@ -13,7 +13,11 @@ from tests.support.services import open_service, people, sync
 DOCUMENTS = {"hours.md": "---\naccess: [group:staff]\n---\n# Hours\n\nThe gate in Rotterdam opens at seven.\n"}
 QUESTION = "When does the gate in Rotterdam open?"
 SIZE = 8 * 1024 * 1024
-LIMITED = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); os.execv(sys.argv[1], sys.argv[1:])"
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def small_disk(folder: Path) -> list[str]:
