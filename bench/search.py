@@ -1,18 +1,21 @@
-"""Measures the embedded search kernel: CPU per query by visible share, recall, start, memory, build; peers beside it.
+"""Measures the embedded search kernel: CPU per query by visible share, recall, start, memory, build, refresh; peers.
 
-    python bench/search.py [--quick]
+    python -m bench.search [--sizes 10k,100k,1m] [--no-peers]
 
 All corpora are made from a seed. Times are CPU times (``time.process_time``), so a busy machine changes them little.
-The last line printed is one JSON object.
+A figure is named ``WHAT.SIZE[.SHARE]``; another implementation that answers the same question over the same corpus
+(see ``OTHERS``) has its figures in the same run under its own prefix. The last line printed is one JSON object.
+
+A million rows want some six gigabytes of memory and five minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import ctypes
+import ctypes.util
 import json
 import os
-import platform
 import resource
 import sqlite3
 import statistics
@@ -20,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,8 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
+from bench._data import ROOT, machine, say
+from mainstay.corpus.following import DOCUMENTS_AT_ONCE, LOTS_PER_MERGE
 from mainstay.corpus.index import PutDocument, Row, SearchIndex
 from mainstay.retrieval import fusion
 from mainstay.retrieval.search import SearchSettings
@@ -40,6 +46,10 @@ ROWS_PER_DOCUMENT = 5
 WORDS_PER_ROW = 120
 VOCABULARY = 150_000
 LISTED = SearchSettings().candidates  # what retrieval asks of each list
+SIZES = {"2k": 2_000, "10k": 10_000, "100k": 100_000, "1m": 1_000_000}
+# Peers stop here: a query of theirs that takes tens to hundreds of milliseconds at this size takes ten times that at the
+# next one, and filling them takes longer than everything else together, to show nothing new.
+LARGEST_FOR_PEERS = 100_000
 SHARES = {"v0_1": 0.001, "v1": 0.01, "v10": 0.1, "v50": 0.5}
 
 
@@ -53,6 +63,26 @@ class Corpus:
     classes: NDArray[np.int64]  # per row
     questions: list[str]
     asked: NDArray[np.float32]
+
+
+Search = Callable[[NDArray[np.float32], str, Scope], NDArray[np.int64]]
+"""A hybrid query: (vector, text, scope) to row numbers, best first; row ``i`` of the corpus has the number ``i + 1``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Other:
+    """Another implementation of the same search, to be measured beside the kernel.
+
+    ``opened`` builds it over a corpus, in a folder of its own, and takes it down again. ``clock`` gives CPU seconds:
+    one that works in another process adds that process's up.
+    """
+
+    opened: Callable[[Corpus, Path], AbstractContextManager[Search]]
+    clock: Callable[[], float] = time.process_time
+    largest: int = LARGEST_FOR_PEERS
+
+
+OTHERS: Mapping[str, Other] = {}  # by the prefix of its figures
 
 
 def words() -> list[str]:
@@ -79,7 +109,9 @@ def make(name: str, n: int, queries: int, seed: int = 7) -> Corpus:
         texts += [" ".join(row) for row in vocabulary[drawn]]
     centres = unit(rng.standard_normal((max(20, n // 250), DIMS), dtype=np.float32))
     vectors = centres[rng.integers(0, len(centres), n)]
-    vectors = unit(vectors + unit(rng.standard_normal((n, DIMS), dtype=np.float32)) * np.float32(0.9))
+    for start in range(0, n, 10_000):
+        part = vectors[start : start + 10_000]
+        part[:] = unit(part + unit(rng.standard_normal(part.shape, dtype=np.float32)) * np.float32(0.9))
     classes = np.repeat(rng.integers(0, CLASSES, -(-n // ROWS_PER_DOCUMENT)), ROWS_PER_DOCUMENT)[:n]
     rows = rng.integers(0, n, queries)
     questions = []
@@ -103,8 +135,9 @@ def scopes(share: float, count: int) -> list[Scope]:
     return [Scope(principals=frozenset(), classes=frozenset(classes.tolist())) for classes in drawn]
 
 
-def documents(corpus: Corpus) -> Iterator[PutDocument]:
-    for number, start in enumerate(range(0, len(corpus.texts), ROWS_PER_DOCUMENT)):
+def documents(corpus: Corpus, *, every: int = 1) -> Iterator[PutDocument]:
+    for number in range(0, -(-len(corpus.texts) // ROWS_PER_DOCUMENT), every):
+        start = number * ROWS_PER_DOCUMENT
         rows = [
             Row(seq=i + 1, text=corpus.texts[i], vector=corpus.vectors[i])
             for i in range(start, min(start + ROWS_PER_DOCUMENT, len(corpus.texts)))
@@ -127,9 +160,11 @@ def build(corpus: Corpus, folder: Path) -> tuple[SearchIndex, float]:
     spent, lot = 0.0, []
     for n, put in enumerate(documents(corpus), 1):
         lot.append(put)
-        if len(lot) == 1000:
+        if len(lot) == DOCUMENTS_AT_ONCE:
             start = cpu()
             index.apply(lot, applied=n)
+            if n // len(lot) % LOTS_PER_MERGE == 0:
+                index.compact()  # as the follower of the change log does when there is much to do
             spent, lot = spent + cpu() - start, []
     start = cpu()
     index.apply(lot, applied=len(corpus.texts))
@@ -173,23 +208,70 @@ def measure(index: SearchIndex, corpus: Corpus) -> dict[str, float]:
             figures[f"{step}.cpu_ms.{corpus.name}.{label}"] = statistics.median(values)
             if step == "hybrid":
                 figures[f"hybrid.cpu_ms_mean.{corpus.name}.{label}"] = statistics.fmean(values)
-        figures[f"recall.{corpus.name}.{label}"] = recall(index, corpus, asking[0])
+
+        def by_meaning(vector: NDArray[np.float32], _: str, scope: Scope) -> NDArray[np.int64]:
+            return index.dense(vector, index.permitted(scope), 20).seqs
+
+        figures[f"recall.{corpus.name}.{label}"] = recall(by_meaning, corpus, asking[0])
     return figures
 
 
-def recall(index: SearchIndex, corpus: Corpus, scope: Scope, k: int = 20, queries: int = 20) -> float:
-    """Share of the exact float32 top k that the dense search gives, rows with equal scores counted as equal."""
-    permitted = index.permitted(scope)
-    rows = permitted.seqs() - 1
+def recall(search: Search, corpus: Corpus, scope: Scope, k: int = 20, queries: int = 20) -> float:
+    """Share of the exact float32 top k that a search by vector gives, rows with equal scores counted as equal."""
+    rows = np.flatnonzero(np.isin(corpus.classes, list(scope.classes)))
     if not len(rows):
         return 1.0
+    exact = corpus.asked[:queries] @ corpus.vectors[rows].T
     got = []
-    for vector in corpus.asked[:queries]:
-        exact = corpus.vectors[rows] @ vector
-        least = np.sort(exact)[-min(k, len(rows))]
-        found = index.dense(vector, permitted, k).seqs - 1
-        got.append(np.count_nonzero(corpus.vectors[found] @ vector >= least - 1e-6) / min(k, len(rows)))
+    for vector, scores in zip(corpus.asked, exact, strict=False):
+        least = np.sort(scores)[-min(k, len(rows))]
+        found = search(vector, "", scope)[:k] - 1
+        got.append(np.count_nonzero(corpus.vectors[found] @ vector >= least - 1e-5) / min(k, len(rows)))
     return statistics.fmean(got)
+
+
+def measure_other(prefix: str, other: Other, corpus: Corpus) -> dict[str, float]:
+    """What ``measure`` gives, for another implementation; its recall is that of the whole search asked without words."""
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        start = other.clock()
+        with other.opened(corpus, Path(folder)) as search:
+            figures[f"{prefix}.build_rows_per_cpu_s.{corpus.name}"] = len(corpus.texts) / (other.clock() - start)
+            for label, share in SHARES.items():
+                asking = scopes(share, 10)
+                values = []
+                for i, (text, vector) in enumerate(zip(corpus.questions, corpus.asked, strict=True)):
+                    start = other.clock()
+                    search(vector, text, asking[i % len(asking)])
+                    values.append(1e3 * (other.clock() - start))
+                figures[f"{prefix}.hybrid.cpu_ms.{corpus.name}.{label}"] = statistics.median(values)
+                figures[f"{prefix}.recall.{corpus.name}.{label}"] = recall(search, corpus, asking[0])
+    return figures
+
+
+def refresh(folder: Path, corpus: Corpus) -> dict[str, float]:
+    """CPU of keeping up: one document put again, the query after it, then all merging and saving that is left."""
+    index = SearchIndex.open(folder, dims=DIMS, fingerprint="bench")
+    held = list(documents(corpus, every=max(1, len(corpus.texts) // ROWS_PER_DOCUMENT // 200)))
+    asking = scopes(0.1, 1)[0]
+    taking, after, parts = [], [], []
+    hybrid(index, asking, corpus.questions[0], corpus.asked[0])
+    for n, put in enumerate(held):
+        start = cpu()
+        index.apply([put], applied=index.applied + 1)
+        taking.append(1e3 * (cpu() - start))
+        at = n % len(corpus.questions)
+        after.append(hybrid(index, asking, corpus.questions[at], corpus.asked[at])["hybrid"])
+        parts.append(float(index.stats()["parts"]))
+    start = cpu()
+    index.save()
+    return {
+        "change.cpu_ms": statistics.median(taking),
+        "change.cpu_ms_worst": max(taking),
+        "change.next_query_cpu_ms": statistics.median(after),
+        "change.parts_most": max(parts),
+        "change.save_cpu_ms": 1e3 * (cpu() - start),
+    }
 
 
 # --- start and memory, in a fresh process ----------------------------------------------------------------------------
@@ -197,8 +279,8 @@ def recall(index: SearchIndex, corpus: Corpus, scope: Scope, k: int = 20, querie
 
 def fresh(folder: Path, questions: Path) -> dict[str, float]:
     """What a new process needs to open the index, and its memory before and after a hundred queries."""
-    command = [sys.executable, __file__, "--open", str(folder), str(questions)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
+    command = [sys.executable, "-m", "bench.search", "--open", str(folder), str(questions)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
@@ -230,7 +312,7 @@ Ask = Callable[[str, NDArray[np.float32], list[int]], int]
 def time_peer(name: str, corpus: Corpus, ask: Ask, queries: int) -> dict[str, float]:
     """Median CPU per query, without fusion, which is in the peers' favour."""
     out = {}
-    for label in ("v1", "v10"):
+    for label in SHARES:
         asking = [sorted(scope.classes) for scope in scopes(SHARES[label], 5)]
         values = []
         for i in range(queries):
@@ -241,9 +323,36 @@ def time_peer(name: str, corpus: Corpus, ask: Ask, queries: int) -> dict[str, fl
     return out
 
 
+def sqlite_with_vec() -> sqlite3.Connection:
+    """A database in memory that has FTS5 and, where it can be had, sqlite-vec.
+
+    A Python built without loadable extensions has no way to load one, but the SQLite library it stands on can be told
+    to begin every connection with one.
+    """
+    try:
+        import sqlite_vec
+
+        if hasattr(sqlite3.Connection, "enable_load_extension"):
+            db = sqlite3.connect(":memory:")
+            db.enable_load_extension(True)
+            sqlite_vec.load(db)
+            return db
+        core = ctypes.CDLL(ctypes.util.find_library("sqlite3"))
+        begin = ctypes.CDLL(f"{sqlite_vec.loadable_path()}.so").sqlite3_vec_init
+        core.sqlite3_auto_extension.argtypes = [ctypes.c_void_p]
+        core.sqlite3_auto_extension(ctypes.cast(begin, ctypes.c_void_p))
+        try:
+            return sqlite3.connect(":memory:")
+        finally:
+            core.sqlite3_reset_auto_extension()
+    except (ImportError, OSError, AttributeError, TypeError) as error:
+        say(f"sqlite-vec: not measured ({error})")
+        return sqlite3.connect(":memory:")
+
+
 def sqlite_peer(corpus: Corpus, queries: int) -> dict[str, float]:
-    """FTS5 (always there), and sqlite-vec where this Python can load it; permission as a predicate on both."""
-    db = sqlite3.connect(":memory:")
+    """FTS5 (always there), and sqlite-vec where it can be had; permission as a predicate on both."""
+    db = sqlite_with_vec()
     db.execute("create virtual table words using fts5(text)")
     db.execute("create table acl (class integer, row integer, primary key (class, row)) without rowid")
     db.executemany("insert into words (rowid, text) values (?, ?)", enumerate(corpus.texts))
@@ -262,13 +371,10 @@ def sqlite_peer(corpus: Corpus, queries: int) -> dict[str, float]:
         return by_words(text, vector, classes) + len(db.execute(asked, (vector.tobytes(), LISTED)).fetchall())
 
     out = time_peer("fts5.lexical", corpus, by_words, queries)
-    if not hasattr(db, "enable_load_extension"):
-        print("sqlite-vec: not measured, this Python is built without loadable SQLite extensions")
+    try:
+        db.execute("select vec_version()")
+    except sqlite3.OperationalError:
         return out
-    import sqlite_vec
-
-    db.enable_load_extension(True)
-    sqlite_vec.load(db)
     db.execute(f"create virtual table vectors using vec0(e float[{DIMS}] distance_metric=cosine)")
     vectors = ((i, vector.tobytes()) for i, vector in enumerate(corpus.vectors))
     db.executemany("insert into vectors (rowid, e) values (?, ?)", vectors)
@@ -321,12 +427,13 @@ def peers(corpus: Corpus, queries: int) -> dict[str, float]:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-def run(quick: bool, with_peers: bool) -> dict[str, Any]:
+def run(sizes: Mapping[str, int], with_peers: bool, queries: int = 60) -> dict[str, Any]:
     figures: dict[str, float] = {}
     beside: dict[str, float] = {}
-    sizes = {"2k": 2_000} if quick else {"10k": 10_000, "100k": 100_000}
     for name, n in sizes.items():
-        corpus = make(name, n, 10 if quick else 60)
+        say(f"{name}: making the corpus")
+        corpus = make(name, n, queries)
+        say(f"{name}: building the index")
         with tempfile.TemporaryDirectory() as at:
             folder = Path(at) / "index"
             index, spent = build(corpus, folder)
@@ -336,14 +443,20 @@ def run(quick: bool, with_peers: bool) -> dict[str, Any]:
             del index
             index = SearchIndex.open(folder, dims=DIMS, fingerprint="bench")
             figures |= measure(index, corpus)
+            del index
             questions = Path(at) / "questions.npz"
             np.savez(questions, questions=np.array(corpus.questions), asked=corpus.asked)
             figures |= {f"{key}.{name}": value for key, value in fresh(folder, questions).items()}
-        if with_peers:
-            beside |= peers(corpus, 5 if quick else 15)
+            figures |= {f"{key}.{name}": value for key, value in refresh(folder, corpus).items()}
+        for prefix, other in OTHERS.items():
+            if n <= other.largest:
+                say(f"{name}: {prefix}")
+                figures |= measure_other(prefix, other, corpus)
+        if with_peers and n <= LARGEST_FOR_PEERS:
+            say(f"{name}: peers")
+            beside |= peers(corpus, min(15, queries))
     figures["yardstick.int8_scan_100k.cpu_ms"] = yardstick()
-    machine = {"processor": processor(), "cores": os.cpu_count() or 0, "python": platform.python_version()}
-    return {"bench": "search", "figures": figures, "peers": beside, "machine": machine}
+    return {"bench": "search", "figures": figures, "peers": beside, "machine": machine()}
 
 
 def yardstick() -> float:
@@ -357,16 +470,9 @@ def yardstick() -> float:
     return statistics.median(values)
 
 
-def processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="10k,100k,1m", help=f"some of {','.join(SIZES)}, with commas between")
     parser.add_argument("--quick", action="store_true", help="two thousand rows, few queries")
     parser.add_argument("--no-peers", action="store_true", help="the kernel only")
     parser.add_argument("--open", nargs=2, metavar=("FOLDER", "QUESTIONS"), help=argparse.SUPPRESS)
@@ -374,7 +480,10 @@ def main() -> None:
     if given.open:
         print(json.dumps(open_only(*map(Path, given.open))))
         return
-    result = run(given.quick, not given.no_peers)
+    named = ["2k"] if given.quick else given.sizes.split(",")
+    if unknown := [name for name in named if name not in SIZES]:
+        parser.error(f"no such size: {', '.join(unknown)}")
+    result = run({name: SIZES[name] for name in named}, not given.no_peers, 10 if given.quick else 60)
     for name, value in {**result["figures"], **result["peers"]}.items():
         print(f"{name:44} {value:12.3f}")
     print(json.dumps(result))

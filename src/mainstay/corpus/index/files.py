@@ -14,6 +14,7 @@ import secrets
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,7 +50,8 @@ def write(
     header = _header(whole, facts or {})
     crc = size = 0
     with (folder / name).open("xb") as file:
-        for piece in (header, *(values.tobytes() for values in whole.values())):
+        # Bytes are viewed, never copied: an array may be most of the memory there is.
+        for piece in (memoryview(header), *(v.reshape(-1).view(np.uint8).data for v in whole.values())):
             for part in (piece, bytes(-len(piece) % _ALIGN)):
                 file.write(part)
                 crc, size = zlib.crc32(part, crc), size + len(part)
@@ -79,9 +81,9 @@ class Handle:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY)
 
-    def pieces(self, size: int, offsets: list[int]) -> bytes:
-        """The pieces of this size at these places, one after the other."""
-        return b"".join([os.pread(self._descriptor, size, offset) for offset in offsets])
+    def pieces(self, offsets: list[int], sizes: list[int]) -> bytes:
+        """The pieces at these places, one after the other."""
+        return b"".join(map(os.pread, repeat(self._descriptor), sizes, offsets))
 
     def __del__(self) -> None:
         if self._descriptor >= 0:

@@ -1,16 +1,17 @@
 """The index itself: one writer makes snapshots, any number of readers search them.
 
-A snapshot is a tuple of parts, swapped by reference; a reader keeps the one it started with. Recent changes form small
-parts in memory. Neighbours of similar size are merged (each part is at least three times as long as the next), which
-keeps parts few and leaves out what is gone; a part that has grown long is written to a file at once, so that a long
-load does not fill memory. ``save`` writes the rest and then names it all in the manifest.
+A snapshot is a tuple of parts, swapped by reference; a reader keeps the one it started with. Changes form small parts
+in memory. Neighbours of similar size are to become one (each part at least three times as long as the next), which
+keeps parts few and leaves out what is gone. ``apply`` itself merges only what is short, so that taking in a change
+costs what the change costs; ``compact`` merges the rest, and ``save`` writes files. Both work on the snapshot they find
+and hold no one up: searches and changes go on, and what happened meanwhile is carried over when the result is put in
+place. A part that has grown long goes to a file at once, so that a long load does not fill memory.
 
 One process at a time may write to a folder; others open it with ``writes=False`` and keep what they apply in memory.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from mainstay.corpus.index import files, search, segment, vectors
 from mainstay.corpus.index.changes import Change, PutDocument, RemoveDocument, Row, SetClass, SetVectors
 from mainstay.corpus.index.metadata import Scalar
-from mainstay.corpus.index.part import Part, one
+from mainstay.corpus.index.part import Part, Renewal, grouped, joined, one, unchanged
 from mainstay.corpus.index.search import Hits, Permitted
 from mainstay.corpus.index.vectors import Layer
 from mainstay.errors import Invalid
@@ -31,6 +32,8 @@ from mainstay.types import Filter, Scope
 
 _LONG: Final = 25_000  # rows from which a part goes to a file without waiting for ``save``
 _BUILT_AT_ONCE: Final = 16_000  # rows of one segment made from changes
+_TRIES: Final = 5  # at opening files that another process may be replacing
+_QUICK: Final = 4_000  # rows of a merge that ``apply`` does itself: some fifty CPU milliseconds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +52,8 @@ class SearchIndex:
     ) -> None:
         self._folder, self._dims, self._fingerprint = folder if writes else None, dims, fingerprint
         self._k1, self._b = k1, b
-        self._writing = threading.RLock()
+        self._writing = threading.Lock()  # held while a snapshot takes the place of another
+        self._keeping = threading.RLock()  # held by the one that merges or saves
         self._snapshot = Snapshot()
 
     @classmethod
@@ -72,8 +76,14 @@ class SearchIndex:
         index = cls(folder, dims=dims, fingerprint=fingerprint, writes=writes, k1=k1, b=b)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(files.DamagedError, OSError, ValueError, KeyError, TypeError, AttributeError):
-                index._snapshot = index._load(folder)
+            for _ in range(_TRIES):
+                try:
+                    index._snapshot = index._load(folder)
+                except FileNotFoundError:  # another process may just have replaced this state by the next
+                    continue
+                except (files.DamagedError, OSError, ValueError, KeyError, TypeError, AttributeError):
+                    pass
+                break
         return index
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -98,7 +108,7 @@ class SearchIndex:
     def stats(self) -> dict[str, int]:
         """Figures for an operator, over the whole index: never for a reader, who may know only of his scope."""
         parts = self._snapshot.parts
-        stored = [f for part in parts for f in _files(part)]
+        stored = _all_files(self._snapshot)
         return {
             "documents": sum(int(part.alive.sum()) for part in parts),
             "rows": sum(part.alive_rows for part in parts),
@@ -163,19 +173,60 @@ class SearchIndex:
                 parts = self._tidied((*parts, _built(puts, self._dims)))
             self._snapshot = Snapshot(parts=self._tidied(parts), applied=applied)
 
-    def save(self) -> None:
-        """Makes the present state durable; a kill at any moment leaves the state before or this one."""
-        with self._writing:
-            if self._folder is None:
-                return
-            snapshot = self._saved(self._snapshot, self._folder)
-            self._snapshot = snapshot
+    @property
+    def untidy(self) -> bool:
+        """Whether ``compact`` would find something to do."""
+        return any(_uneven(group) for group in grouped(self._snapshot.parts))
+
+    def compact(self) -> None:
+        """Makes one part out of neighbours of similar size, and anew those that are mostly gone."""
+        with self._keeping:
+            for group in grouped(self._snapshot.parts):
+                if _uneven(group):
+                    self._put_in_place(self._renewed(group))
+
+    def save(self) -> int:
+        """Makes the present state durable and says which it was; a kill at any moment leaves the state before or this."""
+        if self._folder is None:
+            return self.applied
+        with self._keeping:
+            self.compact()
+            snapshot = self._snapshot
+            saved: list[Part] = []
+            for run in _runs(snapshot.parts):
+                renewal = one(run, self._dims) if len(run) > 1 else unchanged(run[0])
+                renewal = replace(renewal, part=_stored(renewal.part, self._folder))
+                saved.append(renewal.part)
+                self._put_in_place(renewal)
+            snapshot = replace(snapshot, parts=tuple(saved))
             state = files.write(self._folder, "state", _state(snapshot))
-            named = [state, *(f for part in snapshot.parts for f in _files(part))]
+            named = [state, *_all_files(snapshot)]
             for stored in named:
                 files.sync(self._folder / stored.name)
             files.replace_manifest(self._folder, self._manifest(snapshot, state))
-            files.sweep(self._folder, {files.MANIFEST, *(stored.name for stored in named)})
+            with self._writing:  # a file that is not named yet may belong to what is in memory
+                known = {stored.name for stored in (*named, *_all_files(self._snapshot))}
+                files.sweep(self._folder, {files.MANIFEST, *known})
+            return snapshot.applied
+
+    def _renewed(self, group: Sequence[Part]) -> Renewal:
+        renewal = (
+            joined(group[0], self._dims) if len(group) == 1 and not group[0].wasteful() else one(group, self._dims)
+        )
+        return replace(renewal, part=self._long(renewal.part))
+
+    def _put_in_place(self, renewal: Renewal) -> None:
+        """Swaps old parts for the new one, brought up to date; when they are no longer there, nothing happens."""
+        if renewal.old == (renewal.part,):
+            return
+        with self._writing:
+            parts = self._snapshot.parts
+            wanted = [id(part.segment) for part in renewal.old]
+            at = [i for i, part in enumerate(parts) if id(part.segment) in wanted]
+            if len(at) == len(wanted):  # neighbours stay neighbours
+                new = renewal.brought_up(parts[at[0] : at[-1] + 1])
+                parts = (*parts[: at[0]], new, *parts[at[-1] + 1 :])
+                self._snapshot = replace(self._snapshot, parts=parts)
 
     def _fits(self, rows: NDArray[Any]) -> None:
         if rows.shape[1] != self._dims:
@@ -184,29 +235,23 @@ class SearchIndex:
             raise Invalid("a vector holds a number that is not finite", where="search index")
 
     def _tidied(self, parts: Iterable[Part]) -> tuple[Part, ...]:
-        """Parts in shrinking sizes, without those that are empty, and rewritten where most is gone."""
-        kept: list[Part] = []
-        for part in parts:
-            if not part.alive.any():
-                continue
-            kept.append(self._long(one([part], self._dims)) if part.wasteful() else part)
-            while len(kept) > 1 and len(kept[-2]) < 3 * len(kept[-1]):
-                kept[-2:] = [self._long(one(kept[-2:], self._dims))]
-        return tuple(kept)
+        """The parts without empty ones; what can be merged at little cost is merged."""
+        tidied: list[Part] = []
+        for group in grouped(parts, _QUICK):
+            quick = sum(map(len, group)) <= _QUICK
+            tidied += [self._renewed(group).part] if quick and _uneven(group) else group
+        return tuple(tidied)
 
     def _long(self, part: Part) -> Part:
-        return _stored(part, self._folder) if self._folder is not None and len(part) >= _LONG else part
-
-    def _saved(self, snapshot: Snapshot, folder: Path) -> Snapshot:
-        """The snapshot with everything in files; parts in memory become one."""
-        parts = self._tidied(snapshot.parts)
-        at_hand = [part for part in parts if part.segment.file is None]
-        if len(at_hand) > 1:
-            parts = (*(part for part in parts if part.segment.file is not None), one(at_hand, self._dims))
-        return replace(snapshot, parts=tuple(_stored(part, folder) for part in self._tidied(parts)))
+        if self._folder is None or len(part) < _LONG:
+            return part
+        try:
+            return _stored(part, self._folder)
+        except OSError:  # a full disk: the part stays in memory
+            return part
 
     def _manifest(self, snapshot: Snapshot, state: files.Stored) -> dict[str, Any]:
-        named = [state, *(f for part in snapshot.parts for f in _files(part))]
+        named = [state, *_all_files(snapshot)]
         return {
             "format": files.FORMAT,
             "fingerprint": self._fingerprint,
@@ -235,6 +280,26 @@ def _files(part: Part) -> list[files.Stored]:
     """The files of a part: the segment's, then each layer's."""
     every = [part.segment.file, *(layer.block.file for layer in part.layers)]
     return [stored for stored in every if stored is not None]
+
+
+def _all_files(snapshot: Snapshot) -> list[files.Stored]:
+    return [stored for part in snapshot.parts for stored in _files(part)]
+
+
+def _uneven(group: Sequence[Part]) -> bool:
+    """Whether a group that ``grouped`` made is not one good part already."""
+    return len(group) > 1 or group[0].wasteful() or group[0].layered()
+
+
+def _runs(parts: Sequence[Part]) -> list[list[Part]]:
+    """The parts, those in memory that stand together as one run."""
+    runs: list[list[Part]] = []
+    for part in parts:
+        if runs and part.segment.file is None and runs[-1][-1].segment.file is None:
+            runs[-1].append(part)
+        else:
+            runs.append([part])
+    return runs
 
 
 def _stored(part: Part, folder: Path) -> Part:

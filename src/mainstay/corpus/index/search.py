@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 from mainstay.corpus.index import analyzer
 from mainstay.corpus.index.metadata import Scalar, Tagged, plain
-from mainstay.corpus.index.part import Mask, Part, View, having
-from mainstay.corpus.index.vectors import Scan, near_nth, probe, scan
+from mainstay.corpus.index.part import FEWER, Mask, Part, View, having
+from mainstay.corpus.index.vectors import Probe, Scan, near_nth, probe, scan
 from mainstay.types import Filter
 
 _SLACK: Final = 1e-9
-_SPARSE: Final = 16  # a part with this many times more rows than are visible is scored by its visible rows alone
 _WORTH_A_LOOK: Final = 2000  # rows below which adding a term up is cheaper than asking whether that is needed
 
 
@@ -55,6 +54,11 @@ class Sight:
         """The numbers of those rows, ascending."""
         return self.view.at if self.rows is self.view.rows else np.flatnonzero(self.rows).astype(np.int32)
 
+    @cached_property
+    def few(self) -> bool:
+        """Whether so few rows are left that looking at each is cheaper than at all rows of the part."""
+        return self.view.few and FEWER * len(self.at) < len(self.rows)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Permitted:
@@ -64,6 +68,7 @@ class Permitted:
     filtered: bool
     held: int  # rows in the snapshot, whoever may read them
     weighed: dict[tuple[str, float, float], Weighing] = field(default_factory=dict)
+    compared: dict[bytes, Compared] = field(default_factory=dict)
 
     @cached_property
     def scope_count(self) -> int:
@@ -138,22 +143,33 @@ class Term:
     ``spans`` says where its postings lie in each part of the permitted set.
     """
 
+    number: int
     frequency: int
     weight: float
     spans: tuple[slice | None, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Weighing:
-    """BM25 for one question in one scope: the terms, heaviest first, and the length norm ``flat + slope * length``."""
+    """BM25 for one question in one scope: the terms, heaviest first, and the length norm ``flat + slope * length``.
+
+    ``tallies`` holds what a search has added up so far for every row that may count, from the first ``done`` terms.
+    """
 
     terms: tuple[Term, ...]
     flat: float
     slope: float
+    tallies: Sequence[Tally] = ()
+    done: int = 0
 
-    def add(self, term: Term, times: NDArray[Any], lengths: NDArray[np.int32]) -> NDArray[np.float64]:
+    def norms(self, lengths: NDArray[np.int32]) -> NDArray[np.float64]:
+        """The length norm of rows."""
+        return np.asarray(self.flat + self.slope * lengths)
+
+    @staticmethod
+    def add(term: Term, times: NDArray[Any], norms: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the term adds to rows that have it so many times. Element by element: no row depends on another."""
-        return np.asarray(term.weight * (times / (times + (self.flat + self.slope * lengths))))
+        return np.asarray(term.weight * (times / (times + norms)))
 
 
 def weigh(text: str, inside: Permitted, k1: float, b: float) -> Weighing:
@@ -171,7 +187,8 @@ def weigh(text: str, inside: Permitted, k1: float, b: float) -> Weighing:
         if frequency:
             rarity = math.log1p((n - frequency + 0.5) / (frequency + 0.5))
             spans = tuple(sight.view.part.segment.postings(number) for sight in inside.sights)
-            terms.append(Term(frequency=frequency, weight=asked * rarity * (k1 + 1.0), spans=spans))
+            weight = asked * rarity * (k1 + 1.0)
+            terms.append(Term(number=number, frequency=frequency, weight=weight, spans=spans))
     terms.sort(key=lambda term: -term.weight)
     slope = k1 * b / inside.mean_length if terms else 0.0
     made = Weighing(terms=tuple(terms), flat=k1 * (1.0 - b), slope=slope)
@@ -192,10 +209,15 @@ class Tally:
     number: int  # of the sight among the permitted set's
     rows: NDArray[np.int32] | None
     scores: NDArray[np.float64]
+    norms: NDArray[np.float64] | None = None  # of every visible row, when these are the rows that count
 
     @classmethod
-    def start(cls, number: int, sight: Sight) -> Tally:
-        few = _SPARSE * len(sight.at) < len(sight.rows)
+    def start(cls, number: int, sight: Sight, weighing: Weighing) -> Tally:
+        view = sight.view
+        if view.few and sight.rows is view.rows:
+            norms = weighing.norms(view.lengths)
+            return cls(sight=sight, number=number, rows=view.at, scores=np.zeros(len(view.at)), norms=norms)
+        few = FEWER * len(sight.at) < len(sight.rows)
         rows = sight.at if few else None
         return cls(sight=sight, number=number, rows=rows, scores=np.zeros(len(sight.at if few else sight.rows)))
 
@@ -204,15 +226,24 @@ class Tally:
         segment, span = self.sight.view.part.segment, term.spans[self.number]
         if span is None or not len(self.scores):
             return
-        listed = segment.rows[span]
-        if self.rows is None:
+        if self.norms is not None:
+            which, times = self.sight.view.matches(term.number, span)
+            self.scores[which] += weighing.add(term, times, self.norms.take(which))
+        elif self.rows is None:
+            listed = segment.rows[span]
             at = np.flatnonzero(self.sight.rows.take(listed))
             rows = listed.take(at)
-            self.scores[rows] += weighing.add(term, segment.times[span].take(at), segment.lengths.take(rows))
+            norms = weighing.norms(segment.lengths.take(rows))
+            self.scores[rows] += weighing.add(term, segment.times[span].take(at), norms)
         else:
-            which, at = having(listed, self.rows)
-            lengths = segment.lengths.take(self.rows.take(which))
-            self.scores[which] += weighing.add(term, segment.times[span].take(at), lengths)
+            which, at = having(segment.rows[span], self.rows)
+            norms = weighing.norms(segment.lengths.take(self.rows.take(which)))
+            self.scores[which] += weighing.add(term, segment.times[span].take(at), norms)
+
+    def of(self, rows: NDArray[np.int32]) -> Tally:
+        """The scores so far of some of the rows, ascending."""
+        at = rows if self.rows is None else self.rows.searchsorted(rows)
+        return Tally(sight=self.sight, number=self.number, rows=rows, scores=self.scores.take(at))
 
     def above(self, least: float) -> Tally:
         """The rows that have any score and at least this one."""
@@ -236,7 +267,7 @@ def lexical(text: str, inside: Permitted, k: int, *, k1: float, b: float) -> Hit
     weighing = weigh(text, inside, k1, b)
     if not weighing.terms or k < 1:
         return NOTHING
-    tallies = [Tally.start(i, sight) for i, sight in enumerate(inside.sights)]
+    tallies = [Tally.start(i, sight, weighing) for i, sight in enumerate(inside.sights)]
     bar, done = 0.0, len(weighing.terms)
     added, left = 0.0, sum(term.weight for term in weighing.terms)
     for i, term in enumerate(weighing.terms):
@@ -248,6 +279,7 @@ def lexical(text: str, inside: Permitted, k: int, *, k1: float, b: float) -> Hit
         for tally in tallies:
             tally.add(weighing, term)
         added, left = added + term.weight, left - term.weight
+    weighing.tallies, weighing.done = tallies, done
     rest = weighing.terms[done:]
     reach = left + _SLACK if rest else 0.0
     bar = bar if rest else near_nth([tally.scores for tally in tallies], k)
@@ -263,40 +295,71 @@ def lexical_scores(
 ) -> NDArray[np.float64]:
     """The BM25 scores of given rows, with the bits ``lexical`` gives; zero where nothing fits or may be read."""
     weighing = weigh(text, inside, k1, b)
+    tallies, done = weighing.tallies, weighing.done
     out = np.zeros(len(seqs), np.float64)
     for i, sight in enumerate(inside.sights):
         found, rows = _located(sight, seqs)
-        ascending, places = np.unique(rows.astype(np.int32), return_inverse=True)
-        few = Tally(sight=sight, number=i, rows=ascending, scores=np.zeros(len(ascending)))
-        for term in weighing.terms:
+        if not len(found):
+            continue
+        ascending, places = rows.astype(np.int32), None
+        if not (rows[1:] > rows[:-1]).all():
+            ascending, places = np.unique(ascending, return_inverse=True)
+        if tallies:
+            few = tallies[i].of(ascending)
+        else:
+            few = Tally(sight=sight, number=i, rows=ascending, scores=np.zeros(len(ascending)))
+        for term in weighing.terms[done:]:
             few.add(weighing, term)
-        out[found] = few.scores[places]
+        out[found] = few.scores if places is None else few.scores[places]
     return out
 
 
 def _located(sight: Sight, seqs: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Which of the numbers are permitted rows of this part, and their rows."""
+    if not len(sight.rows):
+        return np.empty(0, np.intp), np.empty(0, np.intp)
     rows = sight.view.part.segment.locate(seqs)
-    found = np.flatnonzero(rows >= 0)
-    found = found[sight.rows[rows[found]]]
-    return found, rows[found]
+    found = ((rows >= 0) & sight.rows.take(rows)).nonzero()[0]
+    return found, rows.take(found)
 
 
 # --- vectors ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(kw_only=True, eq=False)
+class Compared:
+    """A query vector, ready to compare, and the exact scores found so far: ``seqs`` ascending."""
+
+    asked: Probe
+    seqs: NDArray[np.int64] = field(default_factory=lambda: NOTHING.seqs)
+    scores: NDArray[np.float64] = field(default_factory=lambda: NOTHING.scores)
+
+
+def compared(vector: NDArray[np.float32], inside: Permitted) -> Compared | None:
+    """The vector ready to compare; the latest one is remembered. None when there is nothing to compare."""
+    name = vector.tobytes()
+    known = inside.compared.get(name)
+    if known is None:
+        asked = probe(vector)
+        if asked is None:
+            return None
+        known = Compared(asked=asked)
+        inside.compared.clear()
+        inside.compared[name] = known
+    return known
+
+
 def dense(vector: NDArray[np.float32], inside: Permitted, k: int) -> Hits:
     """The k best rows by dot product, exactly: see ``vectors`` for the bound that proves it."""
-    asked = probe(vector)
-    if asked is None or k < 1:
+    known = compared(vector, inside)
+    if known is None or k < 1:
         return NOTHING
     scans: list[tuple[Sight, Scan]] = []
     for sight in inside.sights:
         for layer in sight.view.part.layers:
-            visible = layer.visible(sight.rows)
-            count = int(np.count_nonzero(visible))
-            if count:
-                scans.append((sight, scan(layer, visible, count, asked)))
+            one = scan(layer, sight.rows, sight.at if sight.few else None, known.asked)
+            if one is not None:
+                scans.append((sight, one))
     if not scans:
         return NOTHING
     first = near_nth([one.estimates for _, one in scans], k + k // 4)
@@ -304,31 +367,41 @@ def dense(vector: NDArray[np.float32], inside: Permitted, k: int) -> Hits:
     scores = np.concatenate([values for _, values in found])
     if first > -np.inf:
         bar = np.partition(scores, len(scores) - k)[len(scores) - k]
-        found += [_scored(sight, one, bar - one.tolerance, first) for sight, one in scans]
+        found += [_scored(sight, one, float(bar), first) for sight, one in scans]
+    numbers, scores = np.concatenate([n for n, _ in found]), np.concatenate([values for _, values in found])
+    ascending = numbers.argsort()
+    known.seqs, known.scores = numbers.take(ascending), scores.take(ascending)
     return _best(found, k)
 
 
-def _scored(sight: Sight, one: Scan, low: float, high: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    rows, scores = one.above(low, high)
+def _scored(sight: Sight, one: Scan, bar: float, done: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    rows, scores = one.above(bar, done)
     return sight.view.part.segment.seqs.take(rows), scores
 
 
 def dense_scores(seqs: NDArray[np.int64], vector: NDArray[np.float32], inside: Permitted) -> NDArray[np.float64]:
     """The exact dot products of given rows, with the bits ``dense`` gives; NaN without a vector or permission."""
     out = np.full(len(seqs), np.nan)
-    asked = probe(vector)
-    if asked is None:
+    known = compared(vector, inside)
+    if known is None or not len(seqs):
         return out
+    rest = np.arange(len(seqs))
+    if len(known.seqs):
+        at = known.seqs.searchsorted(seqs)
+        there = known.seqs.take(at, mode="clip") == seqs
+        out[there] = known.scores.take(at[there])
+        rest = (~there).nonzero()[0]
     for sight in inside.sights:
-        found, rows = _located(sight, seqs)
-        for layer in sight.view.part.layers:
-            if not len(rows):
-                break
-            at = np.minimum(np.searchsorted(layer.block.rows, rows.astype(np.int32)), len(layer.block) - 1)
-            held = layer.block.rows.take(at) == rows
+        if not len(rest):
+            break
+        found, rows = _located(sight, seqs.take(rest))
+        for layer in sight.view.part.layers if len(rows) else ():
+            at = layer.block.rows.searchsorted(rows.astype(np.int32))
+            held = layer.block.rows.take(at, mode="clip") == rows
             if layer.holds is not None:
-                held &= layer.holds.take(at)
-            out[found[held]] = layer.block.scores(asked, at[held])
+                held &= layer.holds.take(at, mode="clip")
+            if held.any():
+                out[rest[found[held]]] = layer.block.scores(known.asked, at[held])
     return out
 
 

@@ -49,9 +49,8 @@ class Segment:
 
     def postings(self, term: int) -> slice | None:
         """Where the postings of a term lie."""
-        number = np.uint64(term)
-        i = int(np.searchsorted(self.terms, number))
-        if i == len(self.terms) or self.terms[i] != number:
+        i = int(self.terms.searchsorted(np.uint64(term)))
+        if i == len(self.terms) or int(self.terms[i]) != term:
             return None
         return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
 
@@ -61,17 +60,23 @@ class Segment:
         return i if i < len(self.documents) and self.documents[i] == document else None
 
     @cached_property
-    def _by_seq(self) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-        order = np.argsort(self.seqs, kind="stable")
+    def _by_seq(self) -> tuple[NDArray[np.int64], NDArray[np.int32] | None]:
+        """The numbers ascending, and the row of each; None where they ascend by themselves, as they mostly do."""
+        if not len(self.seqs) or bool((self.seqs[1:] > self.seqs[:-1]).all()):
+            return self.seqs, None
+        order = np.argsort(self.seqs, kind="stable").astype(np.int32)
         return self.seqs[order], order
 
     def locate(self, seqs: NDArray[np.int64]) -> NDArray[np.intp]:
         """The row of each number, -1 where there is none."""
         ascending, order = self._by_seq
-        if not len(order):
+        if not len(ascending):
             return np.full(len(seqs), -1, np.intp)
-        at = np.minimum(np.searchsorted(ascending, seqs), len(order) - 1)
-        return np.where(ascending[at] == seqs, order[at], -1)
+        at = ascending.searchsorted(seqs)
+        missing = ascending.take(at, mode="clip") != seqs
+        rows = at if order is None else order.take(at, mode="clip").astype(np.intp)
+        rows[missing] = -1
+        return rows
 
 
 def build(puts: Sequence[PutDocument]) -> Segment:

@@ -85,8 +85,14 @@ class Block:
 
     def estimates(self, asked: Probe, at: NDArray[np.intp] | None) -> NDArray[np.float64]:
         """Scores from the codes: of the given places, or of all."""
-        codes = self.codes if at is None else self.codes.take(at, axis=0)
-        scale = self.scale if at is None else self.scale.take(at)
+        if at is None:
+            return self._estimated(asked, self.codes, self.scale)
+        lots = [at[start : start + _AT_ONCE] for start in range(0, len(at), _AT_ONCE)]  # each fits a near cache
+        found = [self._estimated(asked, self.codes.take(lot, axis=0), self.scale.take(lot)) for lot in lots]
+        return found[0] if len(found) == 1 else np.concatenate(found) if found else np.empty(0)
+
+    @staticmethod
+    def _estimated(asked: Probe, codes: NDArray[np.int8], scale: NDArray[np.float64]) -> NDArray[np.float64]:
         sums = np.asarray(numkong.cdist(asked.codes, codes, metric="dot"), np.float64).reshape(-1)
         return sums * (scale * asked.scale)
 
@@ -106,7 +112,10 @@ class Block:
             return self.exact.take(at, axis=0)
         handle, start = self.handle
         size = self.exact.shape[1] * 4
-        read = handle.pieces(size, (at * size + start).tolist())
+        breaks = ((at[1:] - at[:-1] != 1).nonzero()[0] + 1).tolist()  # rows of one document stand side by side
+        first, last = [0, *breaks], [*breaks, len(at)]
+        offsets = (at.take(first) * size + start).tolist()
+        read = handle.pieces(offsets, [(b - a) * size for a, b in zip(first, last, strict=True)])
         return np.frombuffer(read, np.float32).reshape(len(at), -1)
 
 
@@ -188,31 +197,47 @@ class Scan:
     layer: Layer
     at: NDArray[np.intp] | None
     estimates: NDArray[np.float64]
-    tolerance: float
     asked: Probe
 
-    def above(self, threshold: float, done: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """Rows, with exact scores, whose estimate lies in ``[threshold, done)``."""
-        inside = self.estimates >= max(threshold, _LOWEST)  # forbidden places hold minus infinity
-        if done != np.inf:
-            inside &= self.estimates < done
-        found = np.flatnonzero(inside)
-        at = found if self.at is None else self.at[found]
-        return self.layer.block.rows.take(at), self.layer.block.scores(self.asked, at)
+    def above(self, bar: float, done: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Rows, with exact scores, whose estimate lies below ``done`` and that may reach the bar.
+
+        With no estimate looked at yet (``done`` infinite) only those whose estimate itself reaches it.
+        """
+        block, asked = self.layer.block, self.asked
+        if done == np.inf:
+            found = (self.estimates >= max(bar, _LOWEST)).nonzero()[0]  # forbidden places hold minus infinity
+            at = found if self.at is None else self.at.take(found)
+            return block.rows.take(at), block.scores(asked, at)
+        error, norm = block.worst
+        least = max(bar - (error * asked.norm + norm * asked.residual + _SLACK), _LOWEST)
+        found = ((self.estimates >= least) & (self.estimates < done)).nonzero()[0]
+        at = found if self.at is None else self.at.take(found)
+        reach = block.error.take(at) * asked.norm + block.norm.take(at) * asked.residual + _SLACK  # each its own
+        at = at[self.estimates.take(found) + reach >= bar]
+        return block.rows.take(at), block.scores(asked, at)
 
 
-def scan(layer: Layer, visible: Mask, count: int, asked: Probe) -> Scan:
-    """The estimates of the visible vectors of a layer; forbidden ones are minus infinity or not there at all."""
+def scan(layer: Layer, rows: Mask, few: NDArray[np.int32] | None, asked: Probe) -> Scan | None:
+    """The estimates of the visible vectors of a layer; forbidden ones are minus infinity or not there at all.
+
+    ``rows`` are the visible rows of the segment, ``few`` the same as a list where that is at hand. None: no vector.
+    """
     block = layer.block
-    error, norm = block.worst
-    tolerance = error * asked.norm + norm * asked.residual + _SLACK
-    if count < _SPARSE * len(block):
-        at = np.flatnonzero(visible)
-        return Scan(layer=layer, at=at, estimates=block.estimates(asked, at), tolerance=tolerance, asked=asked)
+    if few is not None and layer.holds is None and len(block) == len(rows):
+        at: NDArray[np.intp] | None = few.astype(np.intp)
+    else:
+        visible = layer.visible(rows)
+        count = int(np.count_nonzero(visible))
+        at = visible.nonzero()[0] if count < _SPARSE * len(block) else None
+        if not count:
+            return None
+    if at is not None:
+        return Scan(layer=layer, at=at, estimates=block.estimates(asked, at), asked=asked) if len(at) else None
     estimates = block.estimates(asked, None)
     if count < len(block):
         np.copyto(estimates, -np.inf, where=~visible)
-    return Scan(layer=layer, at=None, estimates=estimates, tolerance=tolerance, asked=asked)
+    return Scan(layer=layer, at=None, estimates=estimates, asked=asked)
 
 
 def near_nth(arrays: Sequence[NDArray[np.float64]], n: int) -> float:

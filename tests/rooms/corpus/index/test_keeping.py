@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -10,14 +11,20 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from tests.rooms.corpus.index import worlds
 from tests.rooms.corpus.index.worlds import DIMS, FINGERPRINT, scope
 
-from mainstay.corpus.index import PutDocument, RemoveDocument, Row, SearchIndex, SetVectors
+from mainstay.corpus.index import PutDocument, RemoveDocument, Row, SearchIndex, SetVectors, files
+from mainstay.corpus.index import index as index_module
+from mainstay.corpus.index import part as part_module
 
 EVERYONE = scope(0, 1, 2, 3)
 
@@ -129,12 +136,31 @@ def test_a_process_that_may_not_write_leaves_the_folder_alone(tmp_path: Path) ->
     assert len(reader.lexical("w", reader.permitted(scope(1)), 3)) == 3
 
 
+def test_opening_while_another_process_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files that were named when the manifest was read may be gone a moment later: the next state is there then."""
+    writer = filled(tmp_path)
+    writer.save()
+    check, saves = files.check, iter(range(3))
+
+    def overtaken_check(folder: Path, stored: files.Stored) -> None:
+        for n in islice(saves, 1):
+            writer.apply([RemoveDocument(document=n)], applied=writer.applied + 1)
+            writer.save()
+        check(folder, stored)
+
+    monkeypatch.setattr(files, "check", overtaken_check)
+    reader = at(tmp_path, writes=False)
+    assert reader.applied == writer.applied
+    assert answers(reader) == answers(writer)
+
+
 def test_a_long_load_goes_to_files_before_it_is_saved(tmp_path: Path) -> None:
     index = at(tmp_path)
     puts = [PutDocument(document=n, class_id=n % 2, metadata={"n": n % 7}, rows=[Row(seq=n, text=f"w x{n % 5}")])
             for n in range(1, 40_001)]  # fmt: skip
     for start in range(0, 40_000, 8000):
         index.apply(puts[start : start + 8000], applied=start + 8000)
+        index.compact()
     assert index.stats()["file_bytes"] > 0
     assert at(tmp_path).applied == 0, "nothing counts before save"
     index.apply([RemoveDocument(document=n) for n in range(1, 30_000)], applied=50_000)
@@ -190,7 +216,12 @@ def test_readers_see_whole_states_while_a_writer_works(tmp_path: Path) -> None:
                 wrong.append("vectors")
             reads[0] += 1
 
-    readers = [threading.Thread(target=read) for _ in range(3)]
+    def keep() -> None:
+        while not stop.is_set():
+            index.compact()
+            index.save()
+
+    readers = [threading.Thread(target=work) for work in (read, read, read, keep)]
     for reader in readers:
         reader.start()
     one = np.ones(DIMS, np.float32)
@@ -270,3 +301,102 @@ def test_a_kill_at_any_moment_leaves_a_whole_state(tmp_path: Path) -> None:
             assert len(index.lexical("word", permitted, 500)) == 4 * len(alive)
             assert len(index.dense(np.ones(4, np.float32), permitted, 500)) == 4 * len(alive)
     assert saved > 10
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_happens_during_a_merge_or_a_save_is_carried_over(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every merge and every file is overtaken by changes; the index equals one that was never merged or saved."""
+    rng = random.Random(seed)
+    world = worlds.make(rng, steps=120, documents=40, lots=0.6)
+    plain = worlds.fill(at(None), world)
+    lots = iter(world.lots)
+    busy = at(tmp_path)
+
+    def step() -> None:
+        for lot in islice(lots, rng.randrange(3)):
+            busy.apply(lot, applied=busy.applied + 1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(index_module, "_QUICK", rng.choice([0, 12]))
+        patched.setattr(index_module, "_LONG", 25)
+        patched.setattr(part_module, "SHORT", rng.choice([0, 5]))
+        patched.setattr(files, "sync", lambda path: None)
+        for name in ("one", "joined"):
+            patched.setattr(index_module, name, overtaken(getattr(index_module, name), step))
+        patched.setattr(files, "write", overtaken(files.write, step))
+        while busy.applied < len(world.lots):
+            step()
+            if rng.random() < 0.5:
+                busy.compact()
+            if rng.random() < 0.3:
+                busy.save()
+    assert answers(busy) == answers(plain)
+    busy.save()
+    assert answers(at(tmp_path)) == answers(plain)
+    busy.compact()
+    assert not busy.untidy
+
+
+def overtaken(work: Callable[..., Any], step: Callable[[], None]) -> Callable[..., Any]:
+    def done(*given: Any, **named: Any) -> Any:
+        out = work(*given, **named)
+        if not index_is_writing():
+            step()
+        return out
+
+    return done
+
+
+def index_is_writing() -> bool:
+    """Whether the caller is inside ``apply`` itself, where no other change can come between."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_name == "apply":
+            return True
+    return False
+
+
+def test_many_small_changes_leave_few_parts_and_nothing_that_is_gone(tmp_path: Path) -> None:
+    """One document a change, put again and again: parts shrink to a third each, so their number is a logarithm."""
+    index = at(tmp_path)
+    one = np.ones(DIMS, np.float32)
+    for n in range(1400):
+        rows = [Row(seq=2 * n + i, text=f"w x{n}", vector=one if n % 3 else None) for i in (1, 2)]
+        index.apply([PutDocument(document=n % 300, class_id=1, metadata={"n": n}, rows=rows)], applied=n + 1)
+        if n % 50 == 0:
+            index.compact()
+        held = index.stats()
+        assert held["parts"] <= 2 + math.log(held["rows"] + held["rows_gone"], 3)
+        assert held["rows"] + held["rows_gone"] <= 4 * held["rows"] + 512
+    index.save()
+    assert index.stats()["rows"] == 600
+    assert index.stats()["parts"] <= 4
+    index.apply([RemoveDocument(document=n) for n in range(250)], applied=5000)
+    index.save()
+    held = index.stats()
+    assert (held["rows"], held["rows_gone"] <= 100) == (100, True)
+    files_now = {path.name for path in tmp_path.iterdir()}
+    assert len(files_now) <= 2 + 2 * held["parts"], "files of parts that were merged are removed"
+
+
+def test_taking_in_one_change_reads_no_long_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``apply`` merges is short, whatever the index holds."""
+    index = at(tmp_path)
+    puts = [PutDocument(document=n, class_id=1, metadata={}, rows=[Row(seq=n, text="w")]) for n in range(1, 30_001)]
+    index.apply(puts, applied=1)
+    merged: list[int] = []
+    one = part_module.one
+
+    def counted(parts: Sequence[Any], dims: int) -> Any:
+        merged.append(sum(map(len, parts)))
+        return one(parts, dims)
+
+    monkeypatch.setattr(index_module, "one", counted)
+    for n in range(500):
+        index.apply([RemoveDocument(document=n), replace(puts[n + 500], metadata={"n": n})], applied=n + 2)
+    assert merged
+    assert max(merged) <= 4000
+    assert sum(merged) < 500 * 600
