@@ -33,6 +33,7 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import postgres_search
 from bench._data import ROOT, machine, say
 from mainstay.corpus.following import DOCUMENTS_AT_ONCE, LOTS_PER_MERGE
 from mainstay.corpus.index import PutDocument, Row, SearchIndex
@@ -80,9 +81,13 @@ class Other:
     opened: Callable[[Corpus, Path], AbstractContextManager[Search]]
     clock: Callable[[], float] = time.process_time
     largest: int = LARGEST_FOR_PEERS
+    megabytes: Callable[[], Mapping[str, float]] = dict  # on disk, by kind, of what is open
 
 
-OTHERS: Mapping[str, Other] = {}  # by the prefix of its figures
+# By the prefix of its figures.
+OTHERS: Mapping[str, Other] = {
+    "pg": Other(opened=postgres_search.opened, clock=postgres_search.clock, megabytes=lambda: postgres_search.SIZES)
+}
 
 
 def words() -> list[str]:
@@ -237,6 +242,7 @@ def measure_other(prefix: str, other: Other, corpus: Corpus) -> dict[str, float]
         start = other.clock()
         with other.opened(corpus, Path(folder)) as search:
             figures[f"{prefix}.build_rows_per_cpu_s.{corpus.name}"] = len(corpus.texts) / (other.clock() - start)
+            figures |= {f"{prefix}.mb.{what}.{corpus.name}": size for what, size in other.megabytes().items()}
             for label, share in SHARES.items():
                 asking = scopes(share, 10)
                 values = []

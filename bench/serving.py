@@ -134,7 +134,9 @@ def prepared(folder: Path, database: str) -> App:
     settings = folder / "mainstay.yaml"
     if database == "postgresql":
         settings.write_text(f"{settings.read_text()}\ndatabase: '{server().fresh()}'\n")
-    (folder / "company" / "bench.md").write_text("---\naccess: [group:bench]\n---\n# A paper for revoking\n\nThe word is qzvbench.\n")
+    (folder / "company" / "bench.md").write_text(
+        "---\naccess: [group:bench]\n---\n# A paper for revoking\n\nThe word is qzvbench.\n"
+    )
     app = open_app(folder)
     fill_demo(app, folder)
     return app

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mainstay import __version__
 from mainstay.access.directory import ANONYMOUS, People, principals_of
@@ -28,7 +30,7 @@ from mainstay.corpus.following import IndexFollower
 from mainstay.corpus.ingest import API_SOURCE, Progress, Report, synchronise
 from mainstay.corpus.parsing.limits import ParseLimits
 from mainstay.corpus.parsing.sandbox import Sandbox
-from mainstay.corpus.sources import FolderSource, SourceSettings
+from mainstay.corpus.sources import FolderSource, SourceSettings, every_seconds
 from mainstay.errors import Conflict, Invalid, MainstayError, NotFound
 from mainstay.models.embedders import Embedder, EmbedderIdentity
 from mainstay.models.prices import Price
@@ -39,18 +41,28 @@ from mainstay.settings import ProviderSettings, Settings, load
 from mainstay.storage.access import AccessStore
 from mainstay.storage.database import Address, open_database
 from mainstay.storage.documents import SqlDocuments
+from mainstay.storage.jobs import SqlQueue
 from mainstay.storage.traces import SqlTraces
 from mainstay.types import Actor, Answer, Clock, Question
+from mainstay.workflows.ports import Job, JobState
+from mainstay.workflows.worker import Hooks, JobContext, Worker
 
 if TYPE_CHECKING:
     from mainstay.models.chat import ChatModel
     from mainstay.models.providers.openai_compatible import Endpoint
     from mainstay.models.providers.wire import Wire
+    from mainstay.retrieval.ports import Index
+    from mainstay.storage.postgres_index import PostgresIndex
+    from mainstay.storage.postgres_search import PostgresSearch
 
 REMOTE = "remote"  # the precision that embedders behind an endpoint state
 IN_FORCE = "embedder"  # the fact that names whose vectors answer now
 MINILM_FOLDER = "models/minilm"
 BACKGROUND_PAUSE_S = 0.5
+SYNC, EMBED, INDEX = "sync", "embed", "index"  # the kinds of jobs
+TABLES_LOOKED_AT_S = 5.0  # how long what the database searches by is believed to be whole
+JOBS_KEPT = timedelta(days=31)  # longer than any ``every``
+PRUNE_EVERY_S = 3600.0
 MIN_FREE_BYTES = 16 * 1024 * 1024
 
 
@@ -81,7 +93,8 @@ class App:
                 lock_timeout_s=held.lock_timeout_s,
             )
         )
-        self.documents = SqlDocuments(self.database)
+        self._tables = self._search_tables()
+        self.documents = SqlDocuments(self.database, index=self._tables)
         self.traces = SqlTraces(self.database)
         access = AccessStore(self.database, self.clock)
         self._access = access
@@ -99,9 +112,14 @@ class App:
         self._embedders: dict[str, Embedder] = dict(embedders or {})
         self._releases: dict[str, str] = {}
         self._serving: tuple[IndexFollower, Embedder] | None = None
+        self._in_database: PostgresSearch | None = None
+        self._tables_whole_at = float("-inf")
         self._switching = threading.Lock()
         self._stopping = threading.Event()
         self._background: threading.Thread | None = None
+        self._jobs: threading.Thread | None = None
+        self._all_embedded: tuple[str, int] | None = None
+        self._pruned: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -112,8 +130,9 @@ class App:
     def close(self) -> None:
         """End background work, write the index files, close the database."""
         self._stopping.set()
-        if self._background is not None:
-            self._background.join(timeout=10)
+        for thread in (self._background, self._jobs):
+            if thread is not None:
+                thread.join(timeout=10)
         if "sandbox" in self.__dict__:
             self.sandbox.close()
         if "wire" in self.__dict__:
@@ -134,7 +153,7 @@ class App:
 
     @cached_property
     def searcher(self) -> HybridSearch:
-        return HybridSearch(self.documents, self.serving, self.settings.service.search)
+        return HybridSearch(self.documents, self.searched, self.settings.service.search)
 
     @cached_property
     def answering(self) -> Answering:
@@ -249,8 +268,64 @@ class App:
         """The search index in force."""
         return self.serving()[0]
 
+    def _search_tables(self) -> PostgresIndex | None:
+        """What PostgreSQL searches by, where the settings let it search and it can."""
+        if self.database.dialect != "postgresql":
+            return None
+        from mainstay.storage.postgres import PostgresDatabase  # the driver is for those who use it
+        from mainstay.storage.postgres_index import PostgresIndex, forsake  # the same
+
+        assert isinstance(self.database, PostgresDatabase)
+        engine = self.settings.service.search.engine
+        if engine != "exact":
+            try:
+                return PostgresIndex(self.database)
+            except Invalid:
+                if engine == "database":
+                    raise
+        forsake(self.database)
+        return None
+
+    @property
+    def search_engine(self) -> str:
+        """Who searches now: ``database``, or ``exact``, the embedded kernel."""
+        return "database" if self._tables_whole() else "exact"
+
+    def _tables_whole(self) -> bool:
+        """Whether the database's tables can answer: until then the kernel does, and nothing is missing meanwhile."""
+        if self._tables is None:
+            return False
+        if self.clock.monotonic() - self._tables_whole_at > TABLES_LOOKED_AT_S:
+            if not self._tables.complete():
+                return False
+            self._tables_whole_at = self.clock.monotonic()
+        return True
+
+    def prepare_search(self) -> int:
+        """Bring what is searched up to date with the truth, now; returns how many chunks it holds."""
+        if self._tables is None:
+            return len(self.follower().current())
+        if not self._tables.complete():
+            self._tables.fill(self._in_force())
+        return self._tables.chunks()
+
+    def searched(self) -> tuple[Index | IndexFollower, Embedder]:
+        """What is searched now, and the embedder that made its vectors."""
+        if not self._tables_whole():
+            return self.serving()
+        embedder = self.embedder()
+        held = self._in_database
+        if held is None or held.made_by != embedder.identity:
+            from mainstay.storage.postgres import PostgresDatabase  # loaded already
+            from mainstay.storage.postgres_search import PostgresSearch  # for those who use it
+
+            assert isinstance(self.database, PostgresDatabase)
+            held = self._in_database = PostgresSearch(self.database, embedder.identity)
+        return held, embedder
+
     def serving(self) -> tuple[IndexFollower, Embedder]:
-        """The search index in force and the embedder that made it; a change of embedder by any process takes effect here."""
+        """The embedded index in force and the embedder that made it; a change of embedder by any process takes effect
+        here."""
         embedder = self.embedder()
         with self._switching:
             if self._serving is None or self._serving[0].made_by != embedder.identity:
@@ -336,7 +411,7 @@ class App:
         wanted = self.wanted_embedder()
         embed_waiting(self.documents, wanted, self.clock, progress=progress, stop=self._stopping.is_set)
         self._put_in_force(self.settings.service.models.embedder, wanted.identity)
-        self.follower()
+        self.searched()
         self.documents.drop_vectors(keep=wanted.identity)
         return wanted.identity
 
@@ -411,15 +486,23 @@ class App:
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin background work: vectors for what has none, index files."""
+        """Begin background work: vectors for what has none, index files, and jobs where this process runs some."""
         self._background = threading.Thread(target=self._work, name="mainstay-background", daemon=True)
         self._background.start()
+        wanted = self.settings.service.worker.in_serve
+        if wanted == "yes" or (wanted == "auto" and self.database.dialect == "sqlite"):
+            worker = self.worker([SYNC])  # vectors have a thread already
+            self._jobs = threading.Thread(target=worker.run, name="mainstay-worker", daemon=True)
+            self._jobs.start()
 
     def _work(self) -> None:
+        worker = self.worker([EMBED])
         while not self._stopping.wait(BACKGROUND_PAUSE_S):
             try:
-                self.embed_waiting()
-                self.follower().current()
+                if self._ask_for_vectors():
+                    worker.run_next(reraise=True)
+                if not self._tables_whole():
+                    self.follower().current()
             except Exception as error:  # noqa: BLE001 - the worker loop: one of two places that may not die of a surprise
                 self.background_error = f"{type(error).__name__}: {error}"
                 self._stopping.wait(5.0)
@@ -434,14 +517,170 @@ class App:
         try:
             self.database.ping()
             checks["database"] = "ok"
-            free = shutil.disk_usage(self.settings.data).free
+            data = self.settings.data  # made when something is written there: with PostgreSQL, later
+            free = shutil.disk_usage(next(held for held in (data, *data.parents) if held.exists())).free
             checks["disk"] = (
                 "ok" if free > MIN_FREE_BYTES else f"{free // 1024} kB free: nothing can be written any more"
             )
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the probe says it instead of failing
             checks["database"] = error.what if isinstance(error, MainstayError) else type(error).__name__
         checks["background"] = self.background_error or "ok"
+        checks["jobs"] = self._jobs_said() if checks["database"] == "ok" else "unknown"
         return Health(ready=checks["database"] == "ok" and checks.get("disk") == "ok", checks=checks)
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def queue(self) -> SqlQueue:
+        return SqlQueue(self.database, self.clock)
+
+    def worker(
+        self,
+        kinds: Sequence[str] = (SYNC, EMBED, INDEX),
+        *,
+        hooks: Hooks | None = None,
+        stop: threading.Event | None = None,
+    ) -> Worker:
+        """One that does jobs of these kinds in the thread that runs it, until ``stop``, or until the App is closed."""
+        handlers = {SYNC: self._run_sync, EMBED: self._run_embed, INDEX: self._run_index}
+        return Worker(
+            self.queue,
+            {kind: handlers[kind] for kind in kinds},
+            self.clock,
+            lease_s=self.settings.service.worker.lease_s,
+            stop=stop or self._stopping,
+            look_around=lambda: self._look_around(kinds),
+            hooks=hooks or Hooks(say=_to_stderr),
+        )
+
+    def ask_for_sync(self, name: str, *, delete_all: bool = False, requested_by: str = "") -> Job:
+        """Have a source synchronised by whichever worker is free. Errors: NotFound."""
+        self.source(name)
+        return self.queue.add(SYNC, _sync_of(name, delete_all), key=f"{SYNC}:{name}", requested_by=requested_by)
+
+    def sync_now(self, name: str, *, delete_all: bool = False, watch: Progress | None = None) -> Report:
+        """Have a source synchronised now, here or by the worker that is at it. Errors: what it ran into."""
+        self.source(name)
+        return Report(**self._do(SYNC, _sync_of(name, delete_all), key=f"{SYNC}:{name}", watch=watch))
+
+    def embed_now(self, *, watch: Progress | None = None) -> None:
+        """Have every vector made that is missing, here or by the worker that is at it."""
+        while self._vectors_wait():
+            self._do(EMBED, {}, key=EMBED, watch=watch)
+
+    def _do(self, kind: str, payload: dict[str, Any], *, key: str, watch: Progress | None) -> Mapping[str, Any]:
+        worker = self.worker([kind])
+        while True:
+            # Put off by a lease, so that nobody else takes it before we do: the folder may be on this machine alone.
+            delay_s = self.settings.service.worker.lease_s
+            asked_by = "service:command-line"
+            job = self.queue.add(kind, payload, key=key, delay_s=delay_s, requested_by=asked_by, again=kind == EMBED)
+            try:
+                result = self._ended(worker, job, watch)
+            except MainstayError:
+                if job.payload == payload:
+                    raise
+            else:
+                if job.payload == payload:
+                    return result
+
+    def _ended(self, worker: Worker, job: Job, watch: Progress | None) -> Mapping[str, Any]:
+        """The result of a job that is done here, or elsewhere; whoever has it, we take over if it falls silent."""
+        followed = False
+        while True:
+            taken = worker.take(job.job_id)
+            if taken is not None:
+                outcome = worker.work(taken[0], asked_at=taken[1], watch=watch, once=True)
+                if outcome.error is not None:
+                    raise outcome.error
+            held = self.queue.get(job.job_id)
+            if held is None or held.state is JobState.CANCELLED:
+                raise Conflict("the job was cancelled", where=job.job_id, fix="see: mainstay jobs show ID")
+            if held.state is JobState.DONE:
+                return held.result
+            if held.state is JobState.DEAD:
+                raise Conflict(f"the job failed: {held.error}", where=job.job_id, fix="see: mainstay jobs show ID")
+            if not followed:
+                _to_stderr(f"{job.key}: {held.owner or 'another worker'} is at it; waiting for it")
+                followed = True
+            if watch is not None:
+                watch(int(held.progress.get("done", 0)), int(held.progress.get("total", 1)), "")
+            self.queue.wait(0.5)
+
+    def _run_sync(self, context: JobContext) -> Mapping[str, Any]:
+        report = synchronise(
+            self.source(str(context.job.payload["source"])),
+            self.documents.under(context.fence),
+            self.sandbox,
+            self.clock,
+            progress=context.progress,
+            delete_all=bool(context.job.payload.get("delete_all")),
+        )
+        return asdict(report)
+
+    def _run_embed(self, context: JobContext) -> Mapping[str, Any]:
+        def stop() -> bool:
+            context.check()
+            return False
+
+        feed = self.documents.under(context.fence)
+        return {"made": embed_waiting(feed, self.embedder(), self.clock, progress=context.progress, stop=stop)}
+
+    def _run_index(self, context: JobContext) -> Mapping[str, Any]:
+        assert self._tables is not None
+        self._tables.fill(
+            self._in_force(), progress=lambda filled: context.progress(filled.done, filled.of, filled.what)
+        )
+        return {"chunks": self._tables.chunks()}
+
+    def _look_around(self, kinds: Sequence[str]) -> None:
+        """What has become due: sources with ``every``, vectors that are missing, jobs that nobody will ask about."""
+        due = {held.name: every for held in self.settings.service.sources if (every := every_seconds(held))}
+        if SYNC in kinds and due:
+            synced = {str(held["name"]): held["synced_at"] for held in self.documents.sources()}
+            for name, every in due.items():
+                since = synced.get(name)
+                self.queue.add_due(
+                    SYNC,
+                    _sync_of(name, False),
+                    key=f"{SYNC}:{name}",
+                    every_s=every,
+                    since=since if isinstance(since, datetime) else None,
+                )
+        if self._pruned is None or self.clock.monotonic() - self._pruned > PRUNE_EVERY_S:
+            self._pruned = self.clock.monotonic()
+            self.queue.prune(before=self.clock.now() - JOBS_KEPT)
+            if self._tables is not None and self._tables_whole():
+                self._tables.tidy()
+        if EMBED in kinds:
+            self._ask_for_vectors()
+        if INDEX in kinds and self._tables is not None and not self._tables_whole():
+            self.queue.add(INDEX, {}, key=INDEX, requested_by="schedule")
+
+    def _ask_for_vectors(self) -> bool:
+        """Of many processes one at a time embeds: whoever claims this one job."""
+        waits = self._vectors_wait()
+        if waits:
+            self.queue.add(EMBED, {}, key=EMBED, requested_by="schedule", again=True)
+        return waits
+
+    def _vectors_wait(self) -> bool:
+        made_by = self._in_force()
+        seen = (made_by.digest, self.documents.newest_change())
+        if seen != self._all_embedded and not self.documents.without_vector(made_by, 1):
+            self._all_embedded = seen  # looking for chunks without a vector costs; it waits until something changes
+        return seen != self._all_embedded
+
+    def _jobs_said(self) -> str:
+        try:
+            standing = self.queue.standing()
+        except MainstayError as error:
+            return error.what
+        dead = standing.jobs[JobState.DEAD]
+        said = [f"{dead} dead: see mainstay jobs list --state dead"] if dead else []
+        if standing.oldest_due_s >= 1:
+            said.append(f"the oldest has waited for {standing.oldest_due_s:.0f} s")
+        return "; ".join(said) or "ok"
 
 
 def open_app(folder: Path, *, clock: Clock | None = None) -> App:
@@ -454,6 +693,14 @@ def source_settings(value: dict[str, object]) -> SourceSettings:
     from pydantic import TypeAdapter  # costs 0.1 s, needed for remembered sources alone
 
     return TypeAdapter(SourceSettings).validate_python(value)
+
+
+def _sync_of(name: str, delete_all: bool) -> dict[str, Any]:
+    return {"source": name, "delete_all": delete_all}
+
+
+def _to_stderr(said: str) -> None:
+    print(f"mainstay: {said}", file=sys.stderr, flush=True)
 
 
 def _endpoint(provider: ProviderSettings) -> Endpoint:

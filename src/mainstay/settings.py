@@ -7,6 +7,7 @@ A mistake is refused with file, line, reason and, for a misspelt key, the neares
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from mainstay.access.oidc import OidcSettings
 from mainstay.agreement import Agreement
-from mainstay.corpus.sources import SourceSettings
+from mainstay.corpus.sources import SourceSettings, every_seconds
 from mainstay.errors import Invalid, MainstayError
 from mainstay.retrieval.search import SearchSettings
 from mainstay.text.yaml_lines import parse_yaml
@@ -114,6 +115,11 @@ class DatabaseSettings:
     lock_timeout_s: float = 5.0
 
 
+def _yes_or_no(value: object) -> object:
+    """YAML reads a bare ``yes`` as true."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
     """How background jobs are run. A worker that falls silent loses its job after ``lease_s``; ``in_serve`` lets
@@ -122,7 +128,7 @@ class WorkerSettings:
     __pydantic_config__ = _FORBID
 
     lease_s: float = 30.0
-    in_serve: Literal["auto", "yes", "no"] = "auto"
+    in_serve: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no)] = "auto"
 
 
 def _short(key: str) -> BeforeValidator:
@@ -223,9 +229,18 @@ def _check_sense(settings: Settings) -> None:
                 where=where,
                 fix="use letters, digits, - . _ (and not 'api')",
             )
+    for n, source in enumerate(service.sources):
+        try:
+            every_seconds(source)
+        except Invalid as error:
+            raise Invalid(f"{error.what} (sources.{n}.every)", where=where, fix=error.fix) from None
     for number, what in ((service.listen.port, "listen.port"),):
         if not 0 <= number <= 65535:
             raise Invalid(f"{what} is {number}, not 0 to 65535", where=where)
+    if service.search.engine == "database" and not settings.database.startswith(
+        ("postgresql:", "postgres:", "postgresql+")
+    ):
+        raise Invalid("search.engine is database, which SQLite can not", where=where, fix="use exact, or PostgreSQL")
     if service.search.weight is not None and not 0 <= service.search.weight <= 1:
         raise Invalid(f"search.weight is {service.search.weight}, not 0 to 1", where=where)
     for value, what in (
@@ -308,6 +323,12 @@ def _keys_at(shape: Any, path: tuple[str | int, ...]) -> list[str]:
 def _nearest(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, 1, 0.5)
     return f"did you mean {close[0]!r}?" if close else f"valid here: {', '.join(known)}"
+
+
+def expanded(value: str, where: str) -> str:
+    """A value given on the command line, ``${NAME}`` in it read from the environment as in the files: for secrets, which
+    everybody on the machine can see on a command line."""
+    return str(parse_yaml(json.dumps(value), where, {}, os.environ))
 
 
 def parse_rules(file: Path) -> SourceSettings:

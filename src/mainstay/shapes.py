@@ -12,6 +12,7 @@ from mainstay.corpus.ports import DocumentRecord, Prepared
 from mainstay.records.traces import Span, Trace
 from mainstay.retrieval.search import Found
 from mainstay.types import Answer, Citation, MetaValue, Passage, usd
+from mainstay.workflows.ports import Job
 
 
 def answer_view(answer: Answer) -> dict[str, Any]:
@@ -144,6 +145,29 @@ def request_view(trace: Trace, *, whole: bool, operator: bool) -> dict[str, Any]
     if whole and operator:
         shown["operator"] = dict(trace.operator)
     return shown
+
+
+def job_view(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.job_id,
+        "kind": job.kind,
+        "key": job.key,
+        "state": str(job.state),
+        "payload": dict(job.payload),
+        "priority": job.priority,
+        "attempts": job.attempts,
+        "max_attempts": job.max_attempts,
+        "owner": job.owner,
+        "run_at": _time(job.run_at),
+        "lease_until": _time(job.lease_until),
+        "heartbeat_at": _time(job.heartbeat_at),
+        "progress": dict(job.progress),
+        "result": dict(job.result),
+        "error": job.error,
+        "requested_by": job.requested_by,
+        "created": _time(job.created),
+        "updated": _time(job.updated),
+    }
 
 
 def metadata_view(metadata: Mapping[str, MetaValue]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import sqlite3
 import tarfile
@@ -26,7 +28,6 @@ from mainstay.storage import backup as backups
 from mainstay.storage import migrations
 from mainstay.storage.backup import MANIFEST, address_of, look, restore, take
 from mainstay.storage.database import DIALECTS, Address, open_database
-from mainstay.types import Actor
 from tests.contracts.worlds import address, held
 from tests.support.databases import server, skip_without_postgres
 from tests.support.services import people, search, static_embedder, sync, write
@@ -342,7 +343,7 @@ def test_an_archive_that_is_not_as_it_says(
     bad = rewritten(good, tmp_path / "bad", HOSTILE[what])
     (tmp_path / "forged").unlink(missing_ok=True)
     before = sorted(tmp_path.rglob("*"))
-    code, out, err = run(capsys, "restore", bad, "--into", tmp_path / "into")
+    code, _out, err = run(capsys, "restore", bad, "--into", tmp_path / "into")
     assert code == 2, err
     assert err.count("\n") == 1, err
     assert "Traceback" not in err
@@ -534,7 +535,6 @@ def test_migrate_to_the_other(
             assert app.database.dialect == there
             assert "Pay" in finds(app, "salary budget", "bram")
             assert "Pay" not in finds(app, "salary budget", "alice")
-            assert app.gate.scope(Actor(principal="user:alice"))
             report = app.synchronise(app.source("docs"))
             assert (report.unchanged, report.added, report.changed) == (2, 0, 0)
 
@@ -579,3 +579,45 @@ def test_look_says_what_is_inside(good: Path) -> None:
     manifest = look(good)
     assert manifest.name == "Kept service"
     assert manifest.tables["document"][1].rows == 2
+
+
+@pytest.mark.parametrize("text", ["backup.md", "migrate.md"])
+def test_the_commands_of_the_howto_are_commands(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line that begins with ``mainstay`` is understood: its command and its options exist."""
+    howto = (Path(__file__).parents[2] / "docs/howto" / text).read_text(encoding="utf-8")
+    lines = re.findall(r"^mainstay .+$", howto, re.MULTILINE)
+    assert lines
+    for line in lines:
+        command, *rest = shlex.split(line)[1:]
+        code, out, _ = run(capsys, command, "--help")
+        assert code == 0
+        assert all(word.partition("=")[0] in out for word in rest if word.startswith("--")), line
+
+
+def test_the_howtos_as_a_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What they tell to do, one after the other."""
+    skip_without_postgres("postgresql")
+    folder = tmp_path / "service"
+    with opened(folder, settings=SETTINGS.format(url="")) as app:
+        sync(app)
+    with address("postgresql", tmp_path) as at:
+        monkeypatch.setenv("DATABASE_URL", at.url)
+        backups_folder = tmp_path / "backups"
+        backups_folder.mkdir()
+        assert run(capsys, "-C", folder, "backup", backups_folder)[0] == 0
+        assert run(capsys, "-C", folder, "migrate", "--check")[0] == 0
+        code, out, err = run(capsys, "-C", folder, "migrate", "--to", "${DATABASE_URL}")
+        assert code == 0, err
+        line = "database: {url: '${DATABASE_URL}', schema: mainstay}"
+        assert line in out.splitlines()
+        (folder / "mainstay.yaml").write_text(f"name: x\n{line}\n")
+        tools = ("--pg-bin", tools_of_the_test_server())
+        assert run(capsys, "-C", folder, "backup", backups_folder, *tools)[0] == 0
+        code, out, err = run(capsys, "-C", folder, "migrate", "--to", tmp_path / "back.db")
+        assert code == 0, err
+        one, other = open_database(at), open_database(Address(url=str(tmp_path / "back.db")))
+        assert held(one) == held(other)
+        one.close()
+        other.close()

@@ -18,6 +18,8 @@ _COMMANDS = {
     "check": ("service", "Check the service folder without starting."),
     "demo": ("demo", "Try the sample company: ingest it, answer, serve."),
     "serve": ("service", "Serve the HTTP API and the page."),
+    "worker": ("jobs", "Do background jobs: synchronise sources, make vectors."),
+    "jobs": ("jobs", "Background jobs: list, show, retry, cancel."),
     "doctor": ("service", "Look at this machine and service and say what is wrong."),
     "ingest": ("documents", "Read a folder or files into the service."),
     "sync": ("documents", "Bring all sources up to date."),
@@ -31,6 +33,9 @@ _COMMANDS = {
     "models": ("models", "Models and embedders: list, add, check."),
     "prompts": ("models", "The prompts in force."),
     "queries": ("queries", "The questions kept to test the service with."),
+    "migrate": ("upkeep", "Bring the database up to date, or copy the service into another database."),
+    "backup": ("upkeep", "Keep the whole service in one file."),
+    "restore": ("upkeep", "Bring a service back from a backup."),
 }
 
 

@@ -80,7 +80,7 @@ def fill_demo(app: App, directory: Path) -> None:
         report = app.synchronise(app.source("company"), progress=bar)
     with progress("embedding") as bar:
         app.embed_waiting(progress=bar)
-    app.follower().current()
+    app.prepare_search()
     documents = report.added + report.changed + report.unchanged
     click.echo(f"Harbourline Logistics: {documents} documents, {people.users or 8} people", err=True)
     for path, reason in sorted(report.quarantined.items()):

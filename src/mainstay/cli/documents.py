@@ -15,9 +15,15 @@ from mainstay.cli.common import OPERATOR, actor, as_json, as_user, opened, progr
 from mainstay.corpus.ingest import API_SOURCE, Report
 from mainstay.corpus.ports import AccessRule, DocumentRecord
 from mainstay.corpus.quality import examine
-from mainstay.corpus.sources import FolderSource, SourceSettings, origin_of
+from mainstay.corpus.sources import SourceSettings, origin_of
 from mainstay.errors import Conflict, Invalid, MainstayError, NotFound
 from mainstay.settings import parse_rules
+from mainstay.shapes import job_view
+from mainstay.workflows.ports import Job
+
+detached = click.option(
+    "--detach", is_flag=True, help="Leave it to a worker: print the job's id and do not wait (see: mainstay jobs)."
+)
 
 
 @click.command(
@@ -38,18 +44,33 @@ from mainstay.settings import parse_rules
     help="YAML with access, exclude and rules by pattern, as under sources: in mainstay.yaml.",
 )
 @click.option("--delete-all", is_flag=True, help="Accept that a source that held documents is empty now.")
+@detached
 @as_json
 def ingest(
-    paths: Sequence[Path], access: Sequence[str], name: str | None, rules: Path | None, delete_all: bool, json_: bool
+    paths: Sequence[Path],
+    access: Sequence[str],
+    name: str | None,
+    rules: Path | None,
+    delete_all: bool,
+    detach: bool,
+    json_: bool,
 ) -> None:
     if name is not None and len(paths) > 1:
         raise Invalid("--source names one path, but several are given", fix="ingest them one by one")
     with opened() as app:
-        reports = []
+        reports: list[Report] = []
+        jobs: list[Job] = []
         for path in paths:
             if not path.exists():
                 raise Invalid("does not exist", where=str(path), fix="name a folder or a file")
-            reports.append(_sync(app, app.remember_source(_source_settings(path, access, name, rules)), delete_all))
+            source = app.remember_source(_source_settings(path, access, name, rules)).name
+            if detach:
+                jobs.append(app.ask_for_sync(source, delete_all=delete_all, requested_by=OPERATOR.principal))
+            else:
+                reports.append(_sync(app, source, delete_all))
+        if detach:
+            _put_jobs(jobs, json_)
+            return
         _embed(app)
         warned = _unstated(app, reports)
     _put_reports(reports, json_, warned)
@@ -71,8 +92,9 @@ def _source_settings(path: Path, access: Sequence[str], name: str | None, rules:
 @click.command(help="Bring all sources up to date: what was added, changed, moved, deleted, and whose access changed.")
 @click.argument("names", nargs=-1)
 @click.option("--delete-all", is_flag=True, help="Accept that a source that held documents is empty now.")
+@detached
 @as_json
-def sync(names: Sequence[str], delete_all: bool, json_: bool) -> None:
+def sync(names: Sequence[str], delete_all: bool, detach: bool, json_: bool) -> None:
     failed = False
     with opened() as app:
         wanted = list(names) or app.source_names()
@@ -80,10 +102,14 @@ def sync(names: Sequence[str], delete_all: bool, json_: bool) -> None:
             raise NotFound(
                 "no sources", where="mainstay.yaml", fix="add one under sources:, or run: mainstay ingest FOLDER"
             )
+        if detach:
+            asked = [app.ask_for_sync(name, delete_all=delete_all, requested_by=OPERATOR.principal) for name in wanted]
+            _put_jobs(asked, json_)
+            return
         reports = []
         for name in wanted:
             try:
-                reports.append(_sync(app, app.source(name), delete_all))
+                reports.append(_sync(app, name, delete_all))
             except MainstayError as error:
                 if len(wanted) == 1:
                     raise
@@ -103,15 +129,23 @@ def sync(names: Sequence[str], delete_all: bool, json_: bool) -> None:
         click.get_current_context().exit(3)
 
 
-def _sync(app: App, source: FolderSource, delete_all: bool) -> Report:
-    with progress(f"reading {source.name}") as bar:
-        return app.synchronise(source, progress=bar, delete_all=delete_all)
+def _sync(app: App, source: str, delete_all: bool) -> Report:
+    with progress(f"reading {source}") as bar:
+        return app.sync_now(source, watch=bar, delete_all=delete_all)
 
 
 def _embed(app: App) -> None:
     with progress("embedding") as bar:
-        app.embed_waiting(progress=bar)
-    app.follower().current()
+        app.embed_now(watch=bar)
+    app.prepare_search()
+
+
+def _put_jobs(jobs: Sequence[Job], json_: bool) -> None:
+    if json_:
+        put_json([job_view(job) for job in jobs])
+        return
+    for job in jobs:
+        click.echo(job.job_id)
 
 
 def _unstated(app: App, reports: Sequence[Report]) -> dict[str, int]:

@@ -117,6 +117,8 @@ def _service(folder: Path) -> list[_Check]:
             checks.append(
                 ("database", intact == "ok", f"{app.database.where} (schema {app.database.revision}): {intact}")
             )
+            if intact != "ok" and app.database.dialect == "sqlite":
+                return [*checks, ("service", False, "damaged: run mainstay restore BACKUP --force")]
             checks.append(("sandbox", True, f"parsing is guarded by: {', '.join(app.sandbox.guards())}"))
             embedder = app.embedder()
             done, total = app.documents.embedding_progress(embedder.identity)
@@ -132,8 +134,8 @@ def _service(folder: Path) -> list[_Check]:
                 checks.append(
                     ("embedder", False, f"mainstay.yaml asks for {wanted.name}: run mainstay documents reembed")
                 )
-            index = app.follower().current()
-            checks.append(("index", len(index) == total, f"{len(index)} pieces"))
+            held = app.prepare_search()
+            checks.append(("index", held == total, f"{held} pieces, searched by: {app.search_engine}"))
             checks.extend(_sources(settings, app.documents.sources()))
             checks.extend(
                 (f"source {name}", False, f"named nowhere, but {count} documents of it answer: {_FORGET} {name}")

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -67,7 +68,8 @@ class PatternRule:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSettings:
-    """A folder to synchronise. ``folder`` is relative to the service folder; ``exclude`` holds shell patterns."""
+    """A folder to synchronise. ``folder`` is relative to the service folder; ``exclude`` holds shell patterns; ``every``
+    is how often workers look at it by themselves (30s, 10m, 1h; empty: only when told to)."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - as above
 
@@ -76,6 +78,25 @@ class SourceSettings:
     access: Any = None
     rules: tuple[PatternRule, ...] = ()
     exclude: tuple[str, ...] = ()
+    every: str = ""
+
+
+def every_seconds(settings: SourceSettings) -> float | None:
+    """How often workers synchronise it by themselves. Errors: Invalid."""
+    if not settings.every:
+        return None
+    said = _EVERY.fullmatch(settings.every)
+    if said is None or not 1 <= (seconds := int(said[1]) * _SECONDS[said[2]]) <= _LONGEST_EVERY_S:
+        raise Invalid(
+            f"every: {settings.every[:40]!r} of source {settings.name} is no time between 1s and 30d",
+            fix="write it like 30s, 10m, 1h or 1d",
+        )
+    return float(seconds)
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_EVERY = re.compile(r"([0-9]{1,9})([smhd])")
+_LONGEST_EVERY_S = 30 * 86400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +135,7 @@ class FolderSource:
     def __init__(self, settings: SourceSettings, root: Path) -> None:
         self.settings, self.root = settings, root
         self.name = settings.name
+        self.every_s = every_seconds(settings)
         self._base = parse_acl(settings.access, f"source {settings.name}") if settings.access is not None else None
         self._rules = [
             (

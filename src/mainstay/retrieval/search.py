@@ -7,21 +7,23 @@ is read again from the truth under the same Scope before anybody sees it: a stal
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mainstay.corpus.following import IndexFollower
-from mainstay.corpus.index import SearchIndex
+from mainstay.corpus.index import Permitted, SearchIndex
 from mainstay.corpus.ports import Documents
 from mainstay.errors import Unavailable
 from mainstay.models.chat import ModelFailure
 from mainstay.models.embedders import Embedder
 from mainstay.retrieval import fusion
 from mainstay.retrieval.filters import NamedYear, value_filters, year_filter
+from mainstay.retrieval.ports import Index, Inside, Lists
 from mainstay.types import Filter, MetaValue, Passage, Question, Scope
 
 MAX_VALUES_PER_KEY = 2000
@@ -75,13 +77,63 @@ class Searcher(Protocol):
     def widened(self, passages: Sequence[Passage], *, scope: Scope) -> tuple[Passage, ...]: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """The embedded index as search asks for one."""
+
+    index: SearchIndex
+
+    def permitted(self, scope: Scope, filters: Sequence[Filter] = ()) -> Inside:
+        return _InKernel(self.index, self.index.permitted(scope, filters))
+
+    def metadata_keys(self, scope: Scope) -> Sequence[str]:
+        return self.index.metadata_keys(scope)
+
+    def metadata_values(
+        self, scope: Scope, key: str, *, limit: int | None = None
+    ) -> Mapping[str | int | float | bool | date, int]:
+        return self.index.metadata_values(scope, key, limit=limit)
+
+
+class _InKernel:
+    """A permitted set of the embedded index."""
+
+    def __init__(self, index: SearchIndex, permitted: Permitted) -> None:
+        self._index, self._permitted = index, permitted
+
+    @property
+    def count(self) -> int:
+        return self._permitted.count
+
+    @property
+    def without_vector(self) -> int:
+        return self._permitted.without_vector
+
+    @property
+    def cut_off(self) -> int:
+        return self._permitted.cut_off
+
+    def lists(self, text: str, vector: NDArray[np.float32] | None, k: int) -> Lists:
+        index, permitted = self._index, self._permitted
+
+        def meaning_scores(seqs: NDArray[np.int64]) -> NDArray[np.float64]:
+            return np.full(len(seqs), np.nan) if vector is None else index.dense_scores(seqs, vector, permitted)
+
+        return Lists(
+            words=index.lexical(text, permitted, k),
+            meaning=index.no_hits() if vector is None else index.dense(vector, permitted, k),
+            word_scores=lambda seqs: index.lexical_scores(seqs, text, permitted),
+            meaning_scores=meaning_scores,
+        )
+
+
 class HybridSearch:
-    """The embedded kernel behind the search port."""
+    """The search port over an index."""
 
     def __init__(
         self,
         documents: Documents,
-        serving: Callable[[], tuple[IndexFollower, Embedder]],
+        serving: Callable[[], tuple[Index | IndexFollower, Embedder]],
         settings: SearchSettings,
     ) -> None:
         """``serving`` gives the index in force and the embedder that made its vectors, as one pair: never mixed."""
@@ -89,8 +141,8 @@ class HybridSearch:
 
     def search(self, question: Question, *, scope: Scope) -> Found:
         """Passages for the question inside the scope, at most ``question.top_k``."""
-        follower, embedder = self._serving()
-        index = follower.current()
+        served, embedder = self._serving()
+        index = Kernel(index=served.current()) if isinstance(served, IndexFollower) else served
         weight = embedder.weight if self._settings.weight is None else self._settings.weight
         vector = _vector(embedder, question.text)
         asked = _Asked(index=index, question=question, vector=vector, weight=weight, scope=scope)
@@ -128,7 +180,7 @@ class HybridSearch:
         return replace(passage, start=start, end=end, text=stored[0][start:end])
 
     def _filters_in(
-        self, question: Question, index: SearchIndex, scope: Scope, found: Found
+        self, question: Question, index: Index, scope: Scope, found: Found
     ) -> tuple[list[Filter], NamedYear | None]:
         given = {condition.key for condition in question.filters}
         values: dict[str, Sequence[MetaValue]] = {}
@@ -153,21 +205,21 @@ class HybridSearch:
         return replace(unfiltered, dropped=tuple(dropped))
 
     def _search(self, asked: _Asked, filters: tuple[Filter, ...]) -> Found:
-        index, question, scope, vector = asked.index, asked.question, asked.scope, asked.vector
-        permitted = index.permitted(scope, filters)
+        question, scope, vector = asked.question, asked.scope, asked.vector
+        permitted = asked.index.permitted(scope, filters)
         wanted = max(self._settings.candidates, 2 * question.top_k)
-        words = index.lexical(question.text, permitted, wanted)
-        if vector is None or not vector.any():
-            meaning = index.no_hits()
+        usable = vector if vector is not None and vector.any() else None
+        found = permitted.lists(question.text, usable, wanted)
+        words, meaning = found.words, found.meaning
+        if usable is None:
             fused = fusion.convex(meaning, words, weight=0.0)
         else:
-            meaning = index.dense(vector, permitted, wanted)
             fused = fusion.convex(
                 meaning,
                 words,
                 weight=asked.weight,
-                dense_scores=lambda seqs: index.dense_scores(seqs, vector, permitted),
-                lexical_scores=lambda seqs: index.lexical_scores(seqs, question.text, permitted),
+                dense_scores=found.meaning_scores,
+                lexical_scores=found.word_scores,
             )
         seqs = [int(seq) for seq in fused.seqs[: max(4 * question.top_k, 40)]]
         truth = self._documents.passages(seqs, scope=scope)
@@ -193,7 +245,7 @@ class HybridSearch:
 class _Asked:
     """One question with what answers it: an index and the question's vector from the embedder that made the index's."""
 
-    index: SearchIndex
+    index: Index
     question: Question
     vector: NDArray[np.float32] | None
     weight: float

@@ -12,13 +12,14 @@ from typing import Any, Literal, Protocol
 
 from sqlalchemy import Connection, Table, delete, insert, select
 
-from mainstay.errors import Conflict
+from mainstay.errors import Conflict, Unavailable
 from mainstay.storage.schema import fact, job
 from mainstay.types import Scope
 from mainstay.workflows.ports import Fence
 
 Dialect = Literal["sqlite", "postgresql"]
 DIALECTS: tuple[Dialect, ...] = ("sqlite", "postgresql")
+UNFINISHED = "transfer:progress"  # the fact that stands in a database while a service is being copied into it
 
 
 class Database(Protocol):
@@ -39,6 +40,7 @@ class Database(Protocol):
 
     where: str
     revision: int
+    found: int  # the revision that was there before opening brought it up to date; 0: nothing
 
     @property
     def dialect(self) -> Dialect: ...
@@ -86,8 +88,28 @@ def dialect_of(url: str) -> Dialect:
     return "postgresql" if url.startswith(("postgresql:", "postgres:", "postgresql+")) else "sqlite"
 
 
-def open_database(address: Address, *, migrate: bool = True) -> Database:
-    """Connect, and bring the schema up to date. ``migrate=False`` refuses an older schema instead of changing it."""
+def open_database(address: Address, *, migrate: bool = True, unfinished: bool = False) -> Database:
+    """Connect, and bring the schema up to date. ``migrate=False`` refuses an older schema instead of changing it.
+
+    A database into which a service is still being copied is refused unless ``unfinished``: some of its rules are missing.
+    """
+    opened = _opened(address, migrate=migrate)
+    try:
+        if not unfinished:
+            with opened.read() as connection:
+                if connection.scalar(select(fact.c.value).where(fact.c.name == UNFINISHED)) is not None:
+                    raise Unavailable(
+                        "a service is being copied into this database",
+                        where=opened.where,
+                        fix="wait for mainstay migrate --to, or run it again if it was interrupted",
+                    )
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _opened(address: Address, *, migrate: bool) -> Database:
     if dialect_of(address.url) == "postgresql":
         from mainstay.storage.postgres import PostgresDatabase  # its driver is an extra
 

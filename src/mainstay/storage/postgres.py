@@ -53,7 +53,7 @@ class PostgresDatabase:
                 f"{address.schema!r} can not name a schema", where="database.schema", fix="use a-z, 0-9 and _"
             )
         self._address = address
-        self._url, self._how = _parsed(address.url)
+        self._url, self._how = parsed(address.url)
         self.where = self._url.render_as_string(hide_password=True)
         half = max(2, address.pool // 2)
         self._readers = self._engine(_READER, pool_size=address.pool)
@@ -243,6 +243,8 @@ class PostgresDatabase:
             cursor.close()
             connection.autocommit = False
 
+        if characteristics == _READER:
+            event.listen(engine, "before_cursor_execute", _findable, retval=True)
         return engine
 
     @contextmanager
@@ -272,11 +274,24 @@ class PostgresDatabase:
             return Unavailable(f"the database does not answer ({message})", where=self.where, fix="start it, or wait")
         if code in ("28P01", "28000", "3D000"):
             return Invalid(f"the database does not let us in ({message})", where=self.where, fix="look at database:")
+        if code in ("22021", "22P05"):
+            return Invalid("a text holds the character U+0000, which can not be kept", fix="leave it out")
         if code == "42501":
             return Invalid(
                 f"not permitted by the database ({message})", where=self.where, fix="look at the role's rights"
             )
         return Invalid(f"the database refused a statement ({code} {message})", where=self.where)
+
+
+def _findable(
+    _connection: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
+) -> tuple[str, Any]:
+    """A text with U+0000 was never kept: looking for it finds nothing, as in other databases, where the server would
+    refuse the statement. U+0001 stands in for it, which is in no text either."""
+    if not many and any(isinstance(value, str) and "\0" in value for value in parameters):
+        mended = (value.replace("\0", "\1") if isinstance(value, str) else value for value in parameters)
+        return statement, tuple(mended)
+    return statement, parameters
 
 
 def _narrow(connection: Connection, scope: Scope | None) -> None:
@@ -297,7 +312,7 @@ def _array(items: list[str]) -> str:
     return "{" + ",".join(quoted) + "}"
 
 
-def _parsed(url: str) -> tuple[URL, dict[str, Any]]:
+def parsed(url: str) -> tuple[URL, dict[str, Any]]:
     """An address as people write it for libpq, and what pg8000 wants of it."""
     try:
         parsed = make_url(re.sub(r"^(postgres|postgresql)(\+\w+)?:", "postgresql+pg8000:", url, count=1))

@@ -7,11 +7,13 @@ fails takes back its own savepoint alone.
 
 from __future__ import annotations
 
+import os
+import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,14 +27,17 @@ from mainstay.types import Scope
 from mainstay.workflows.ports import Fence
 
 BUSY_TIMEOUT_S = 30.0
+_MAGIC = b"SQLite format 3\0"
 MAX_GROUP = 64
 MAX_GROUP_S = 0.05
 _FIXES = {
     "full": "free disk space",
     "disk I/O": "look at the disk: it may be full or failing",
-    "readonly": "make its folder writable",
+    "readonly": "make it and its folder writable",
     "unable to open": "make its folder exist and be writable",
 }
+_DAMAGED = ("decode to UTF-8", "unsupported file format", "malformed")
+_RESTORE = "keep the file and bring back a backup: mainstay restore BACKUP --force"
 
 
 class _Group:
@@ -51,22 +56,32 @@ class SqliteDatabase:
 
     dialect: Literal["sqlite"] = "sqlite"
 
-    def __init__(self, url: str, *, migrate: bool = True) -> None:
+    def __init__(self, url: str, *, migrate: bool = True, time_ns: Callable[[], int] = time.time_ns) -> None:
+        """``time_ns`` is the clock that leases run by."""
+        self._time_ns = time_ns
         self.path = Path(url.removeprefix("sqlite:///"))
         self.where = str(self.path)
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds every text
+        created = not there(self.path)
+        if created:
+            if not migrate:
+                raise migrations.Older(0, where=self.where)
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds every text
+            _create(self.path)
+        self.revision = revision_of(self.path)  # by reading: a service opens beside a writer that takes its time
+        self.found = 0 if created else self.revision
         self._engine = _engine(self.path)
         self._turn = threading.Lock()  # held by the writer whose turn it is
         self._queue = threading.Lock()  # guards the two counts
         self._waiting = {True: 0, False: 0}  # writers waiting for their turn: durable ones, others
         self._group: _Group | None = None
         self._hints: dict[str, threading.Event] = {}
-        try:
-            with self.write() as connection:
-                self.revision = migrations.migrate(connection, where=self.where, change=migrate)
-        except BaseException:
-            self._engine.dispose()
-            raise
+        if self.revision < migrations.newest():
+            try:
+                with self.write() as connection:
+                    self.revision = migrations.migrate(connection, where=self.where, change=migrate)
+            except BaseException:
+                self._engine.dispose()
+                raise
 
     @contextmanager
     def read(self, scope: Scope | None = None) -> Iterator[Connection]:  # noqa: ARG002 - SQLite has no second wall
@@ -93,10 +108,11 @@ class SqliteDatabase:
                     if fence is not None:
                         check_fence(group.connection, fence)
                     yield group.connection
+                    # Fails when SQLite has ended the transaction and the writer has not heard of it.
+                    group.connection.exec_driver_sql(f"RELEASE {name}")
                 except BaseException:
                     self._take_back(group, name)
                     raise
-                group.connection.exec_driver_sql(f"RELEASE {name}")
                 group.members += 1
             finally:
                 if group is not None and not self._worth_waiting(group):
@@ -109,9 +125,19 @@ class SqliteDatabase:
     def _take_turn(self, *, durable: bool) -> None:
         with self._queue:
             self._waiting[durable] += 1
-        self._turn.acquire()
-        with self._queue:
-            self._waiting[durable] -= 1
+        taken = False
+        try:
+            taken = self._turn.acquire()
+        finally:
+            with self._queue:
+                self._waiting[durable] -= 1
+            if not taken:  # interrupted (Ctrl-C): the open group may have been left to this writer to commit
+                self._settle()
+
+    def _settle(self) -> None:
+        with self._turn:
+            if self._group is not None and not self._worth_waiting(self._group):
+                self._commit(self._group)
 
     def _joined(self, *, durable: bool) -> _Group:
         """The open group, or a new one: who must be durable does not join one that is not."""
@@ -146,8 +172,11 @@ class SqliteDatabase:
         try:
             group.connection.exec_driver_sql(f"ROLLBACK TO {name}")
             group.connection.exec_driver_sql(f"RELEASE {name}")
-        except DatabaseError as error:
-            group.failure = error
+        except DatabaseError:
+            group.failure = self._lost()
+
+    def _lost(self) -> Unavailable:
+        return Unavailable("the database took the changes back", where=self.where, fix="free disk space")
 
     def _commit(self, group: _Group) -> None:
         self._group = None
@@ -155,18 +184,25 @@ class SqliteDatabase:
             # SQLite ends a transaction by itself when the disk is full: committing nothing would succeed.
             driver: Any = group.connection.connection.driver_connection
             if group.failure is None and not driver.in_transaction:
-                group.failure = Unavailable(
-                    "the database took the changes back", where=self.where, fix="free disk space"
-                )
+                group.failure = self._lost()
             if group.failure is None:
                 group.connection.commit()
         except BaseException as error:  # noqa: BLE001 - every writer of the group must hear of it
             group.failure = error
+            self._end(group)
         finally:
             try:
                 group.connection.close()
             finally:
                 group.committed.set()
+
+    def _end(self, group: _Group) -> None:
+        """After a commit that failed SQLAlchemy takes the transaction for ended, but for SQLite it may be open still."""
+        try:
+            driver: Any = group.connection.connection.driver_connection
+            driver.rollback()
+        except Exception:  # noqa: BLE001 - a connection in an unknown state must not be used again
+            group.connection.invalidate()
 
     def ping(self) -> None:
         with self.read() as connection:
@@ -174,11 +210,11 @@ class SqliteDatabase:
 
     def integrity(self) -> str:
         with self.read() as connection:
-            return str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+            return integrity(connection)
 
     def now(self, connection: Connection) -> int:  # noqa: ARG002 - the port's
         # One machine, one clock; SQLite's own date functions differ between the versions we support.
-        return time.time_ns() // 1000
+        return self._time_ns() // 1000
 
     def notify(self, connection: Connection, topic: str) -> None:  # noqa: ARG002 - the port's
         self._hint(topic).set()  # the waiter looks a moment early at worst, and again when its time is over
@@ -192,11 +228,6 @@ class SqliteDatabase:
     def _hint(self, topic: str) -> threading.Event:
         return self._hints.setdefault(topic, threading.Event())
 
-    def copy_to(self, target: Path) -> None:
-        """Write a consistent copy beside running readers and writers (SQLite's ``VACUUM INTO``)."""
-        with _translated(target), self._engine.connect() as connection:
-            connection.execute(text("VACUUM INTO :target"), {"target": str(target)})
-
     def close(self) -> None:
         self._engine.dispose()
 
@@ -207,13 +238,136 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except OperationalError as error:
         reason = str(error.orig)
+        if any(part in reason for part in _DAMAGED):
+            raise Invalid(f"the database is damaged ({reason})", where=str(path), fix=_RESTORE) from None
         fix = next((fix for part, fix in _FIXES.items() if part in reason), "try again, or look who holds it open")
         raise Unavailable(f"the database does not answer ({reason})", where=str(path), fix=fix) from None
     except IntegrityError:
         raise
     except DatabaseError as error:
+        raise Invalid(f"the database is damaged, or none ({error.orig})", where=str(path), fix=_RESTORE) from None
+
+
+def revision_of(path: Path) -> int:
+    """The schema's number in a file of ours. Errors: Invalid for any other file, which stays as it is."""
+    engine = _engine(path, log=False)
+    try:
+        with _translated(path), engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            at = migrations.revision(connection, str(path), change=False)
+    finally:
+        engine.dispose()
+    if at == 0:
         raise Invalid(
-            f"not a usable database ({error.orig})", where=str(path), fix="run: mainstay restore BACKUP"
+            "the file holds no tables",
+            where=str(path),
+            fix=f"put back its {path.name}-wal if it was copied without, or restore a backup, or remove it to begin anew",
+        )
+    return at
+
+
+def copy_database(path: Path, target: Path) -> None:
+    """Write a consistent copy of a database beside its readers and writers (SQLite's ``VACUUM INTO``)."""
+    engine = _engine(path)
+    try:
+        with _translated(path), engine.connect() as connection:
+            connection.execute(text("VACUUM INTO :target"), {"target": str(target)})
+    finally:
+        engine.dispose()
+
+
+def integrity(connection: Connection) -> str:
+    """``ok``, or what SQLite finds damaged, in one line."""
+    try:
+        said = connection.exec_driver_sql("PRAGMA integrity_check(3)").scalars().all()
+    except DatabaseError as error:
+        if isinstance(error, OperationalError) and not any(part in str(error.orig) for part in _DAMAGED):
+            raise
+        said = [str(error.orig)]
+    return "; ".join(" ".join(str(line).split()) for line in said)
+
+
+def there(path: Path) -> bool:
+    """Whether a file is there that SQLite may open. Errors: Invalid for what it would take for a new database.
+
+    SQLite throws the log of an empty file away, and would play a stranded log into a file it does not belong to.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    with _told(path):
+        if path.is_dir():
+            raise Invalid(
+                "a folder, not a database", where=str(path), fix="name a file under database: in mainstay.yaml"
+            )
+        if not path.exists():
+            if log.exists() and log.stat().st_size:
+                raise Invalid(
+                    f"the database is gone, but its {log.name} is here",
+                    where=str(path),
+                    fix="put both back, or restore a backup, or move that file away to begin anew",
+                )
+            return False
+        if path.stat().st_size == 0:
+            raise Invalid(
+                "an empty file (0 bytes), not a database",
+                where=str(path),
+                fix="run: mainstay restore BACKUP --force; or remove it to begin anew",
+            )
+        if not is_database(path):
+            raise Invalid("damaged, or not a database", where=str(path), fix=_RESTORE)
+    return True
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file begins as SQLite's do. Looked at first: SQLite removes a log that it finds beside any other file."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+def _create(path: Path) -> None:
+    """A new database appears whole, with its schema, or not at all: one without tables is a damaged one ever after."""
+    made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with _translated(path):
+            engine = _engine(made)
+            try:
+                with engine.connect() as connection:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    migrations.migrate(connection, where=str(path))
+                    connection.commit()
+            finally:
+                engine.dispose()  # folds the log into the file
+        with _told(path):
+            try:
+                path.hardlink_to(made)  # unlike renaming, never over what another process made meanwhile
+            except FileExistsError:
+                return
+            except OSError:  # a file system without links
+                made.rename(path)
+            sync_folder(path.parent)
+    finally:
+        for left in (made, *(made.with_name(f"{made.name}-{end}") for end in ("wal", "shm"))):
+            left.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """A name in a folder survives a power cut once the folder was synced."""
+    with suppress(OSError):  # not every file system can
+        held = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(held)
+        finally:
+            os.close(held)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"can not be reached ({error.strerror})",
+            where=str(path),
+            fix="make it and its folder readable and writable",
         ) from None
 
 
@@ -224,7 +378,8 @@ def _again(failure: BaseException) -> BaseException:
     return Unavailable(f"the database did not commit ({failure})", fix="try again")
 
 
-def _engine(path: Path) -> Engine:
+def _engine(path: Path, *, log: bool = True) -> Engine:
+    """Connections to a file; without ``log`` it is not brought to keep a write-ahead log: it may not be ours."""
     # SQLAlchemy's own pooling hands a connection to one thread at a time; sqlite3's check would only forbid that hand-over.
     engine = create_engine(
         f"sqlite+pysqlite:///{path}", connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S}, pool_size=16
@@ -236,7 +391,7 @@ def _engine(path: Path) -> Engine:
             None  # we say BEGIN ourselves: sqlite3's implicit transactions can not be IMMEDIATE
         )
         for pragma in (
-            "journal_mode=WAL",
+            *(("journal_mode=WAL",) if log else ()),
             "synchronous=FULL",
             "foreign_keys=ON",
             "temp_store=MEMORY",

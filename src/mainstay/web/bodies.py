@@ -273,6 +273,14 @@ class ChatBody(BaseModel):
         )
 
 
+class JobBody(Body):
+    """A source to synchronise. ``delete_all`` accepts that a source that held documents is empty now."""
+
+    kind: Literal["sync"]
+    source: Text = Field(pattern=r"^[\w.-]{1,64}$")
+    delete_all: bool = False
+
+
 def filters_of(value: object) -> tuple[Filter, ...]:
     """Filters as sent. Errors: Invalid naming the one that can not be."""
     if value is None:
@@ -362,6 +370,8 @@ def _scalar(value: object, where: str) -> str | int | float | bool | date:
 def _text(value: str, where: str) -> str:
     if len(value) > MAX_TEXT:
         raise Invalid(f"longer than {MAX_TEXT} characters", where=where)
+    if "\0" in value:  # not every database can keep it
+        raise Invalid("holds the character U+0000", where=where, fix="leave it out")
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -214,6 +214,8 @@ def _private_notice(kept: Prepared) -> str | None:
 
 
 def _delete(app: App, actor: Actor, document: str) -> None:
+    if not document.isprintable():
+        raise _missing()  # nothing can have been pushed under it
     visible = app.documents.find(document, scope=app.gate.scope(actor)) if len(document) <= MAX_ID else []
     pushed = app.documents.known(API_SOURCE)
     doc_id = (

@@ -239,6 +239,35 @@ class RequestsView(BaseModel):
     next: str | None
 
 
+class JobView(BaseModel):
+    """A piece of background work. ``error`` says why it failed last, ``result`` what it did once it is done."""
+
+    id: str
+    kind: str
+    key: str
+    state: Literal["ready", "running", "done", "cancelled", "dead"]
+    payload: dict[str, Any]
+    priority: int
+    attempts: int
+    max_attempts: int
+    owner: str
+    run_at: str
+    lease_until: str | None
+    heartbeat_at: str | None
+    progress: dict[str, Any]
+    result: dict[str, Any]
+    error: str
+    requested_by: str
+    created: str
+    updated: str
+
+
+class JobsView(BaseModel):
+    """The newest first."""
+
+    jobs: list[JobView]
+
+
 class HealthView(BaseModel):
     """Whether the service can answer now, and why not."""
 

@@ -33,6 +33,14 @@ class Fence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How the queue stands: jobs by state, and for how long the one that has been due longest has waited."""
+
+    jobs: Mapping[JobState, int]
+    oldest_due_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One piece of work. ``payload`` and ``result`` are JSON; ``key`` names what may be waiting or running only once."""
 
@@ -62,7 +70,11 @@ class Job:
 
 
 class Queue(Protocol):
-    """Jobs over a database. Leases run by the database's clock, so that the clocks of the machines need not agree."""
+    """Jobs over a database. Leases run by the database's clock, so that the clocks of the machines need not agree.
+
+    Should that clock be set back, what carries a later time than it shows is due, and its lease over: nothing waits for
+    hours, and the fence sees to it that a worker who is alive after all does no harm.
+    """
 
     def add(
         self,
@@ -74,13 +86,24 @@ class Queue(Protocol):
         delay_s: float = 0.0,
         max_attempts: int = 5,
         requested_by: str = "",
+        again: bool = False,
     ) -> Job:
-        """A new job, or the one with this ``key`` that is waiting or running already."""
+        """A new job, or the one with this ``key`` that is waiting or running already.
+
+        A dead one with this ``key`` is begun anew, so that one chore leaves one dead letter at most. ``again`` begins
+        the one that is done anew as well: for chores that come back all day and whose history is of no use."""
+
+    def add_due(
+        self, kind: str, payload: Mapping[str, Any], *, key: str, every_s: float, since: datetime | None
+    ) -> Job | None:
+        """``add``, if none with this ``key`` is waiting or running and the last one ended ``every_s`` ago; else None.
+
+        ``since`` counts as the end of the last one where none is known. Of many who call this at once one adds."""
 
     def claim(self, owner: str, kinds: Sequence[str], *, lease_s: float, job_id: str | None = None) -> Job | None:
         """Take the most urgent job that is due, or whose worker let its lease run out; None when there is none.
 
-        A job whose attempts are used up is set ``dead`` instead, with its last error."""
+        With ``job_id`` that one alone, due or not. A job whose attempts are used up is set ``dead`` instead."""
 
     def heartbeat(self, fence: Fence, *, lease_s: float, progress: Mapping[str, Any] | None = None) -> JobState:
         """Extend the lease. ``cancelled`` tells the worker to stop. Raises Conflict when the job is another's now."""
@@ -98,15 +121,15 @@ class Queue(Protocol):
         """Make a dead or cancelled job ready again, with all its attempts. Errors: NotFound, Conflict."""
 
     def cancel(self, job_id: str) -> Job:
-        """End a waiting job; tell the worker of a running one. Errors: NotFound, Conflict."""
+        """End a waiting job, put a dead one away; a running one writes nothing from now on, and its worker is told.
+        Errors: NotFound, Conflict."""
 
     def get(self, job_id: str) -> Job | None: ...
 
     def recent(self, *, state: JobState | None = None, kind: str | None = None, limit: int = 100) -> list[Job]:
         """The newest first."""
 
-    def counts(self) -> dict[str, int]:
-        """How many jobs are in each state."""
+    def standing(self) -> Standing: ...
 
     def wait(self, timeout_s: float) -> None:
         """Return when a job may have come, or the time is over."""

@@ -233,17 +233,22 @@ def test_looking_around_that_fails_keeps_no_job_waiting(queue: Faulty) -> None:
     assert len(said) == 1
 
 
-def test_ended_by_hand_ends_the_job(queue: Faulty) -> None:
+@pytest.mark.parametrize(("once", "state"), [(True, JobState.CANCELLED), (False, JobState.READY)])
+def test_ended_by_hand(once: bool, state: JobState, queue: Faulty) -> None:
+    """A person who gives up ends what they asked for; a worker leaves its job to the next one."""
+
     def does(_context: JobContext) -> Mapping[str, Any]:
         raise KeyboardInterrupt
 
     job = queue.add("k", {})
     worker, _, _ = turns(queue, does)
+    taken = worker.take(job.job_id)
+    assert taken is not None
     with pytest.raises(KeyboardInterrupt):
-        worker.run_next()
+        worker.work(taken[0], asked_at=taken[1], once=once)
     held = queue.get(job.job_id)
     assert held is not None
-    assert held.state is JobState.CANCELLED
+    assert held.state is state
 
 
 def test_no_two_workers_have_one_name() -> None:

@@ -17,6 +17,16 @@ from mainstay.errors import Invalid
 _BLOB = {"sqlite": "BLOB", "postgresql": "BYTEA"}
 
 
+class Older(Invalid):
+    """The schema is older than this program, and was not to be changed. ``at`` is its number."""
+
+    def __init__(self, at: int, *, where: str) -> None:
+        self.at = at
+        super().__init__(
+            f"the schema is older than this program ({at}, not {newest()})", where=where, fix="run: mainstay migrate"
+        )
+
+
 def steps(dialect: str | None = None) -> Iterator[tuple[int, str, str]]:
     """(number, name, SQL) of each step, in order, for one database or (None) what is common to both."""
     for entry in sorted(files(__name__).iterdir(), key=lambda entry: (entry.name[:4], entry.name.count("."))):
@@ -35,15 +45,13 @@ def newest() -> int:
 def migrate(connection: Connection, *, where: str, change: bool = True, upto: int | None = None) -> int:
     """Bring the database to today's schema (or to ``upto``: for tests of what old programs left) and return its number.
 
-    Errors: Invalid when a newer program wrote it, when it holds tables that are not Mainstay's, or when it is older and
+    Errors: Invalid when a newer program wrote it, when it holds tables that are not Mainstay's; Older when it is older and
     ``change`` is not wanted.
     """
     at = revision(connection, where, change=change)
     goal = newest() if upto is None else upto
     if at < goal and not change:
-        raise Invalid(
-            f"the schema is older than this program ({at}, not {goal})", where=where, fix="run: mainstay migrate"
-        )
+        raise Older(at, where=where)
     dialect = connection.dialect.name
     for number, _name, sql in steps(dialect):
         if at < number <= goal:
@@ -86,7 +94,10 @@ def revision(connection: Connection, where: str, *, change: bool = True) -> int:
             return 0
         connection.exec_driver_sql("CREATE TABLE schema_revision (number INTEGER NOT NULL)")
         connection.exec_driver_sql("INSERT INTO schema_revision VALUES (0)")
-    at = int(connection.exec_driver_sql("SELECT number FROM schema_revision").scalar_one())
+    numbers = connection.exec_driver_sql("SELECT number FROM schema_revision").scalars().all()
+    if len(numbers) != 1:
+        raise Invalid("schema_revision does not hold one number", where=where, fix="restore a backup")
+    at = int(numbers[0])
     if at > newest():
         raise Invalid(
             f"written by a newer Mainstay (schema {at}, this one knows {newest()})",
