@@ -25,11 +25,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tests.support.databases import server
+from tests.support.processes import Serving
+
 from bench._data import machine, say
 from mainstay.app import App, open_app
 from mainstay.cli.demo import fill_demo, write_demo
-from tests.support.databases import server
-from tests.support.processes import Serving
 
 CLIENTS = 8
 QUESTIONS = ("How large is the salary increase budget for 2026?", "How long is parental leave?", "crane inspection")

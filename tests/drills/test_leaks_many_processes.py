@@ -232,7 +232,7 @@ def run(folder: Path, dialect: str, seconds: float) -> None:
         assert wrong == []
         assert asked["shown"] > 50
         assert asked["checked"] > 20
-        assert sum(mutator.done.values()) > 80
+        assert sum(mutator.done.values()) > 65  # sixty of them before the processes start
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.support.databases import Server
 
 GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "scale-out.md"

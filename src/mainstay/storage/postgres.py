@@ -30,7 +30,7 @@ from mainstay.workflows.ports import Fence
 CONNECT_TIMEOUT_S = 5.0
 OLDEST = 15
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-_ALONE = 0x6D61696E  # the advisory lock of writers who must be alone, in the service's schema
+ALONE = 0x6D61696E  # the advisory lock of writers who must be alone, in the service's schema
 _READER = "SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _WRITER = "SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE"
 _BUSY = {
@@ -82,7 +82,7 @@ class PostgresDatabase:
             self.revision = migrations.migrate(connection, where=self.where, change=migrate)
 
     def _key(self) -> dict[str, object]:
-        return {"key": _ALONE, "name": self._address.schema}
+        return {"key": ALONE, "name": self._address.schema}
 
     @contextmanager
     def read(self, scope: Scope | None = None) -> Iterator[Connection]:
@@ -271,16 +271,21 @@ class PostgresDatabase:
                 f"the database is out of a resource ({message})", where=self.where, fix="try again later"
             )
         if _lost(error) or code[:2] in ("57", "08"):
-            return Unavailable(f"the database does not answer ({message})", where=self.where, fix="start it, or wait")
+            # The driver's own words name host and port, which are no caller's business; `where` tells the operator.
+            return Unavailable(
+                f"the database does not answer ({message if code else 'no connection'})",
+                where=self.where,
+                fix="start it, or wait",
+            )
         if code in ("28P01", "28000", "3D000"):
-            return Invalid(f"the database does not let us in ({message})", where=self.where, fix="look at database:")
+            return Unavailable(f"the database does not let us in ({code})", where=self.where, fix="look at database:")
         if code in ("22021", "22P05"):
             return Invalid("a text holds the character U+0000, which can not be kept", fix="leave it out")
         if code == "42501":
-            return Invalid(
+            return Unavailable(
                 f"not permitted by the database ({message})", where=self.where, fix="look at the role's rights"
             )
-        return Invalid(f"the database refused a statement ({code} {message})", where=self.where)
+        return Invalid(f"the database refused a statement ({code} {message})")
 
 
 def _findable(

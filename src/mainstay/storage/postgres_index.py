@@ -34,8 +34,7 @@ from mainstay.corpus.index.metadata import Tagged, values_of
 from mainstay.errors import Invalid
 from mainstay.models.embedders import EmbedderIdentity
 from mainstay.storage.database import put_fact
-from mainstay.storage.postgres import _ALONE as ALONE
-from mainstay.storage.postgres import PostgresDatabase
+from mainstay.storage.postgres import ALONE, PostgresDatabase
 from mainstay.storage.rows import load_metadata
 from mainstay.types import MetaValue
 
@@ -356,12 +355,19 @@ def _anew(connection: Connection, part: int, live: Sequence[int]) -> None:
 
 
 def forsake(database: PostgresDatabase) -> None:
-    """The service is searched in another way from now on: what is there will not be complete any more."""
+    """The service is searched in another way from now on: what is there will not be complete any more.
+
+    New chunks will be missing, which ``fill`` sees. Metadata that changes keeps its row's number, so it is forgotten.
+    """
     with database.read() as connection:
         made = connection.scalar(_MADE_NOW)
-    if made is not None and not made.endswith("?"):
+        if made is None:
+            return
+        kept = connection.scalar(text("SELECT EXISTS (SELECT FROM search_fact)"))
+    if kept or not made.endswith("?"):
         with database.write() as connection:
-            put_fact(connection, _MADE, f"{made}?")
+            connection.execute(text("DELETE FROM search_fact"))
+            put_fact(connection, _MADE, f"{made.removesuffix('?')}?")
 
 
 def table_of(made_by: EmbedderIdentity) -> str:
