@@ -15,7 +15,7 @@ from tests.support.databases import ROLE, server, skip_without_postgres
 from tests.support.searching import DIMS, MADE_BY, NOW, Service, prepared, some_world
 
 from mainstay.access.acl import Acl
-from mainstay.errors import Invalid
+from mainstay.errors import Unavailable
 from mainstay.records.traces import Trace
 from mainstay.storage import postgres_search
 from mainstay.storage.postgres_index import table_of
@@ -165,7 +165,7 @@ def test_a_scope_may_not_write(service: Service, table: str) -> None:
         assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one() > 0
         assert connection.exec_driver_sql(f"UPDATE {table} SET {name} = {name}").rowcount == 0
         assert connection.exec_driver_sql(f"DELETE FROM {table}").rowcount == 0
-    with pytest.raises(Invalid, match="not permitted"):
+    with pytest.raises(Unavailable, match="not permitted"):
         _insert_narrowed(service)
 
 
