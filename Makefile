@@ -33,7 +33,8 @@ check: .venv/test          ## style, types, import rules
 test: check                ## everything that runs in under ten minutes on two cores
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not long' $(ARGS)
 
-test-long: .venv/test      ## the long drills and property runs
+test-long: .venv/test      ## the whole road once more on PostgreSQL, then the long drills and property runs
+	MAINSTAY_TEST_DATABASE=postgresql $(BIN)/pytest -n 2 --dist worksteal -m 'not long' tests/road tests/rooms/corpus/test_ingest.py $(ARGS)
 	$(BIN)/pytest -n 2 --dist loadgroup -m long $(ARGS)
 
 bench: .venv/bench         ## make bench NAME=search; the last line is one JSON object

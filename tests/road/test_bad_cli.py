@@ -177,7 +177,7 @@ DATABASES: list[tuple[str, Callable[[Path], object], str]] = [
 def test_a_spoilt_database(
     what: str, spoil: Callable[[Path], object], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with open_service(tmp_path, DOCUMENTS) as app:
+    with open_service(tmp_path, DOCUMENTS, dialect="sqlite") as app:
         sync(app)
     for rest in (tmp_path / "data").glob("mainstay.db-*"):
         rest.unlink()
