@@ -31,7 +31,7 @@ from mainstay.corpus.ingest import API_SOURCE, Progress, Report, synchronise
 from mainstay.corpus.parsing.limits import ParseLimits
 from mainstay.corpus.parsing.sandbox import Sandbox
 from mainstay.corpus.sources import FolderSource, SourceSettings, every_seconds
-from mainstay.errors import Conflict, Invalid, MainstayError, NotFound
+from mainstay.errors import Conflict, Invalid, MainstayError, NotFound, Unavailable
 from mainstay.models.embedders import Embedder, EmbedderIdentity
 from mainstay.models.prices import Price
 from mainstay.prompts.loader import Prompt, prompt_of
@@ -40,7 +40,7 @@ from mainstay.retrieval.search import HybridSearch
 from mainstay.settings import ProviderSettings, Settings, load
 from mainstay.storage.access import AccessStore
 from mainstay.storage.database import Address, open_database
-from mainstay.storage.documents import SqlDocuments
+from mainstay.storage.documents import DerivedRows, SqlDocuments
 from mainstay.storage.jobs import SqlQueue
 from mainstay.storage.traces import SqlTraces
 from mainstay.types import Actor, Answer, Clock, Question
@@ -94,7 +94,7 @@ class App:
             )
         )
         self._tables = self._search_tables()
-        self.documents = SqlDocuments(self.database, index=self._tables)
+        self.documents = SqlDocuments(self.database, index=self._tables or self._forsaken())
         self.traces = SqlTraces(self.database)
         access = AccessStore(self.database, self.clock)
         self._access = access
@@ -114,6 +114,7 @@ class App:
         self._serving: tuple[IndexFollower, Embedder] | None = None
         self._in_database: PostgresSearch | None = None
         self._tables_whole_at = float("-inf")
+        self._opened_with: EmbedderIdentity | None = None  # in force when this process first looked
         self._switching = threading.Lock()
         self._stopping = threading.Event()
         self._background: threading.Thread | None = None
@@ -286,6 +287,13 @@ class App:
         forsake(self.database)
         return None
 
+    def _forsaken(self) -> DerivedRows | None:
+        if self.database.dialect != "postgresql":
+            return None
+        from mainstay.storage.postgres_index import Forsaken  # loaded already
+
+        return Forsaken()
+
     @property
     def search_engine(self) -> str:
         """Who searches now: ``database``, or ``exact``, the embedded kernel."""
@@ -339,7 +347,9 @@ class App:
     def _in_force(self) -> EmbedderIdentity:
         held = self.documents.fact(IN_FORCE)
         if held is not None:
-            return EmbedderIdentity(**json.loads(held)["identity"])
+            identity = EmbedderIdentity(**json.loads(held)["identity"])
+            self._opened_with = self._opened_with or identity
+            return identity
         identity = self.wanted_embedder().identity
         self._put_in_force(self.settings.service.models.embedder, identity)
         return identity
@@ -358,6 +368,13 @@ class App:
                 continue
             if embedder.identity == identity:
                 return embedder
+        if identity != self._opened_with:
+            # Another process, with other settings, has put it in force since: it knows better than we.
+            raise Unavailable(
+                f"the embedder in force ({identity.name}) is not in these settings",
+                where="models.embedder",
+                fix="restart this process, so that it reads mainstay.yaml again",
+            )
         # What made the kept vectors is no longer here (its weights changed with an upgrade, say). Mixing is refused, so the
         # wanted embedder takes over at once: words are searchable throughout, vectors follow in the background.
         embedder = self._embedder_named(wanted)
@@ -504,7 +521,8 @@ class App:
                 if not self._tables_whole():
                     self.follower().current()
             except Exception as error:  # noqa: BLE001 - the worker loop: one of two places that may not die of a surprise
-                self.background_error = f"{type(error).__name__}: {error}"
+                # Probes are answered to anybody: where the database is, is the operator's business alone.
+                self.background_error = error.what if isinstance(error, MainstayError) else type(error).__name__
                 self._stopping.wait(5.0)
             else:
                 self.background_error = ""
@@ -545,7 +563,7 @@ class App:
         handlers = {SYNC: self._run_sync, EMBED: self._run_embed, INDEX: self._run_index}
         return Worker(
             self.queue,
-            {kind: handlers[kind] for kind in kinds},
+            {kind: handlers[kind] for kind in kinds if kind != INDEX or self._tables is not None},
             self.clock,
             lease_s=self.settings.service.worker.lease_s,
             stop=stop or self._stopping,
@@ -650,7 +668,7 @@ class App:
         if self._pruned is None or self.clock.monotonic() - self._pruned > PRUNE_EVERY_S:
             self._pruned = self.clock.monotonic()
             self.queue.prune(before=self.clock.now() - JOBS_KEPT)
-            if self._tables is not None and self._tables_whole():
+            if self._tables is not None and self._tables_whole() and not self._tables.lacks():
                 self._tables.tidy()
         if EMBED in kinds:
             self._ask_for_vectors()

@@ -237,6 +237,13 @@ def _check_sense(settings: Settings) -> None:
     for number, what in ((service.listen.port, "listen.port"),):
         if not 0 <= number <= 65535:
             raise Invalid(f"{what} is {number}, not 0 to 65535", where=where)
+    scheme = service.database.url.partition("://")[0] if "://" in service.database.url else "sqlite"
+    if scheme.partition("+")[0] not in ("sqlite", "postgres", "postgresql"):
+        raise Invalid(
+            f"database.url begins with {scheme[:40]}://, which is neither a file nor PostgreSQL",
+            where=where,
+            fix="write a file's path, or postgresql://user:password@host/name",
+        )
     if service.search.engine == "database" and not settings.database.startswith(
         ("postgresql:", "postgres:", "postgresql+")
     ):

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from sqlalchemy import Connection, Table, delete, insert, select
 
-from mainstay.errors import Conflict, Unavailable
+from mainstay.errors import Conflict, Invalid, Unavailable
 from mainstay.storage.schema import fact, job
 from mainstay.types import Scope
 from mainstay.workflows.ports import Fence
@@ -85,7 +85,15 @@ class Address:
 
 def dialect_of(url: str) -> Dialect:
     """Which database an address means."""
-    return "postgresql" if url.startswith(("postgresql:", "postgres:", "postgresql+")) else "sqlite"
+    if url.startswith(("postgresql:", "postgres:", "postgresql+")):
+        return "postgresql"
+    if "://" in url and not url.startswith("sqlite:"):
+        raise Invalid(
+            f"{url.partition('://')[0][:40]}:// is neither a file nor PostgreSQL",
+            where="database",
+            fix="write a file's path, or postgresql://user:password@host/name",
+        )
+    return "sqlite"
 
 
 def open_database(address: Address, *, migrate: bool = True, unfinished: bool = False) -> Database:

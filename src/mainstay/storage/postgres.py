@@ -7,6 +7,7 @@ tried once more on a fresh one.
 
 from __future__ import annotations
 
+import logging
 import re
 import select
 import ssl
@@ -27,6 +28,9 @@ from mainstay.storage.database import Address, check_fence
 from mainstay.types import ADMINISTRATORS, Scope
 from mainstay.workflows.ports import Fence
 
+_log = logging.getLogger(__name__)
+# A connection that is lost can not be closed in good order either, which the pool would tell at length.
+logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 CONNECT_TIMEOUT_S = 5.0
 OLDEST = 15
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -54,7 +58,7 @@ class PostgresDatabase:
             )
         self._address = address
         self._url, self._how = parsed(address.url)
-        self.where = self._url.render_as_string(hide_password=True)
+        self.where = self._url.set(drivername="postgresql").render_as_string(hide_password=True)
         half = max(2, address.pool // 2)
         self._readers = self._engine(_READER, pool_size=address.pool)
         self._writers = self._engine(_WRITER, pool_size=half)
@@ -220,7 +224,8 @@ class PostgresDatabase:
                 "pool_timeout": self._address.lock_timeout_s,
                 "pool_recycle": 1800,
             }
-        engine = create_engine("postgresql+pg8000://", connect_args=arguments, **pool)
+        # Parameters name askers and hold texts: they belong in no log.
+        engine = create_engine("postgresql+pg8000://", connect_args=arguments, hide_parameters=True, **pool)
         engine.dialect.use_insertmanyvalues_wo_returning = True  # pg8000 makes a round trip of every row otherwise
         settings = {
             "search_path": f'"{self._address.schema}", public',
@@ -285,7 +290,8 @@ class PostgresDatabase:
             return Unavailable(
                 f"not permitted by the database ({message})", where=self.where, fix="look at the role's rights"
             )
-        return Invalid(f"the database refused a statement ({code} {message})")
+        _log.error("the database refused a statement: %s %s", code, message)
+        return Unavailable("the database refused a statement; see the log", fix="run: mainstay doctor")
 
 
 def _findable(
@@ -321,7 +327,7 @@ def parsed(url: str) -> tuple[URL, dict[str, Any]]:
     """An address as people write it for libpq, and what pg8000 wants of it."""
     try:
         parsed = make_url(re.sub(r"^(postgres|postgresql)(\+\w+)?:", "postgresql+pg8000:", url, count=1))
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise Invalid(
             "not an address of PostgreSQL", where="database", fix="postgresql://user:password@host/name"
         ) from None

@@ -60,6 +60,8 @@ _GATE = "(SELECT current_setting('mainstay.access', true)) = 'all'"
 _RANKING = "(SELECT current_setting('mainstay.ranking', true)) = 'on'"
 """A statement that ranks says so, and joins ``document``, whose own wall stands: see ``postgres_search``."""
 _OF_DOCUMENT = "(SELECT current_setting('mainstay.access', true)) = 'scope' AND document_is_visible(document)"
+# The documents in scope are found once a statement: metadata is read many rows at a time.
+_IN_SCOPE = "(SELECT current_setting('mainstay.access', true)) = 'scope' AND document IN (SELECT number FROM document)"
 
 _TABLES: Final = (
     f"""CREATE TABLE search_words (
@@ -107,22 +109,21 @@ class PostgresIndex:
         with database.maintenance() as connection:
             _require_vector(connection, database.where)
         with database.read() as connection:
-            made = connection.scalar(_MADE_NOW)
-        if made is None or made.removesuffix("?") != _LAYOUT:
+            standing = _standing(connection)
+        if standing != _LAYOUT:
             with database.write() as connection:
                 self._make(connection)
 
     def _make(self, connection: Connection) -> None:
         """The tables, in place of those of another layout; another process may have been faster."""
-        made = connection.scalar(_MADE_NOW)
-        if made is not None and made.removesuffix("?") == _LAYOUT:
+        if _standing(connection) == _LAYOUT:
             return
-        if made is not None:
-            _drop_all(connection)
+        _drop_all(connection)
         for statement in _TABLES:
             connection.exec_driver_sql(statement)
-        for table in ("search_words", "search_fact"):
-            _wall(connection, table, _OF_DOCUMENT)
+        _wall(connection, "search_words", _OF_DOCUMENT)
+        # Metadata is text that people read: no statement ranks it, and its wall opens for none.
+        _wall(connection, "search_fact", _IN_SCOPE, ranked=False)
         for table in ("search_posting", "search_part"):
             _wall(connection, table, "false")
         empty = not connection.scalar(text("SELECT EXISTS (SELECT FROM document)"))
@@ -224,28 +225,26 @@ class PostgresIndex:
             for table in swept:
                 held.cursor().execute(f"VACUUM (ANALYZE) {table}")
             held.autocommit = False
+        with self._alone() as connection:  # nobody writes between the last look and the word that all is there
+            for some in _lots(_factless(connection), _AT_ONCE):
+                _file(connection, some)
+            if not connection.scalar(text(f"SELECT EXISTS (SELECT FROM chunk AS c WHERE {_WORDLESS})")):
+                put_fact(connection, _MADE, _LAYOUT)
+
+    def lacks(self) -> bool:
+        """Whether chunks are missing though all was said to be there, which is then taken back."""
         with self._db.write() as connection:
-            put_fact(connection, _MADE, _LAYOUT)
+            missing = connection.scalar(text(f"SELECT EXISTS (SELECT FROM chunk AS c WHERE {_WORDLESS})"))
+            if missing:
+                put_fact(connection, _MADE, f"{_LAYOUT}?")
+        return bool(missing)
 
     def _fill_facts(self) -> None:
         with self._db.read() as connection:
-            numbers = (
-                connection.execute(
-                    text("SELECT number FROM document AS d WHERE d.number NOT IN (SELECT document FROM search_fact)")
-                )
-                .scalars()
-                .all()
-            )
+            numbers = _factless(connection)
         for some in _lots(numbers, _AT_ONCE):
             with self._alone() as connection:
-                rows = connection.execute(
-                    text("SELECT number, metadata FROM document WHERE number = ANY(CAST(:some AS INT[]))"),
-                    {"some": _ints(some)},
-                ).all()
-                connection.execute(
-                    text("DELETE FROM search_fact WHERE document = ANY(CAST(:some AS INT[]))"), {"some": _ints(some)}
-                )
-                _add_facts(connection, [(row.number, load_metadata(row.metadata)) for row in rows])
+                _file(connection, some)
 
     def _fill_words(self) -> Iterator[Filled]:
         missing = "FROM chunk AS c WHERE NOT EXISTS (SELECT FROM search_words AS w WHERE w.seq = c.seq)"
@@ -354,6 +353,71 @@ def _anew(connection: Connection, part: int, live: Sequence[int]) -> None:
         _add_postings(connection, live, indexed)
 
 
+_WORDLESS: Final = "NOT EXISTS (SELECT FROM search_words AS w WHERE w.seq = c.seq)"
+
+
+def _factless(connection: Connection) -> Sequence[int]:
+    """Documents that have metadata and no row of it."""
+    return (
+        connection.execute(
+            text(
+                "SELECT number FROM document AS d WHERE d.metadata <> '{}'"
+                " AND NOT EXISTS (SELECT FROM search_fact AS f WHERE f.document = d.number)"
+            )
+        )
+        .scalars()
+        .all()
+    )
+
+
+def _file(connection: Connection, numbers: Sequence[int]) -> None:
+    """The metadata of these documents, in place of what was there."""
+    given = {"some": _ints(numbers)}
+    rows = connection.execute(
+        text("SELECT number, metadata FROM document WHERE number = ANY(CAST(:some AS INT[]))"), given
+    ).all()
+    connection.execute(text("DELETE FROM search_fact WHERE document = ANY(CAST(:some AS INT[]))"), given)
+    _add_facts(connection, [(row.number, load_metadata(row.metadata)) for row in rows])
+
+
+def _standing(connection: Connection) -> str | None:
+    """The layout of the tables that are there. The fact alone proves nothing: it may have come from another database."""
+    made = connection.scalar(_MADE_NOW)
+    there = connection.scalar(text("SELECT to_regclass('search_words')")) is not None
+    return made.removesuffix("?") if made is not None and there else None
+
+
+class Forsaken:
+    """``storage.documents.DerivedRows`` of a process that is searched in another way: says with each change that the
+    tables are not complete any more, should others believe it."""
+
+    def put_document(self, connection: Connection, number: int, metadata: Mapping[str, MetaValue]) -> None:  # noqa: ARG002
+        made = connection.scalar(_MADE_NOW)
+        if made is not None:
+            if not made.endswith("?"):
+                put_fact(connection, _MADE, f"{made}?")
+            if connection.scalar(text("SELECT to_regclass('search_fact')")) is not None:
+                connection.execute(text("DELETE FROM search_fact WHERE document = :number"), {"number": number})
+
+    def add(self, connection: Connection, rows: Sequence[tuple[int, int, str]]) -> None:
+        """Said by ``put_document`` already."""
+
+    def add_vectors(
+        self,
+        connection: Connection,
+        made_by: EmbedderIdentity,  # noqa: ARG002 - the port's
+        seqs: Sequence[int],  # noqa: ARG002 - the port's
+        documents: Sequence[int],  # noqa: ARG002 - the port's
+        rows: npt.NDArray[np.float32],  # noqa: ARG002 - the port's
+    ) -> None:
+        made = connection.scalar(_MADE_NOW)
+        if made is not None and not made.endswith("?"):
+            put_fact(connection, _MADE, f"{made}?")
+
+    def drop_vectors(self, connection: Connection, *, keep: EmbedderIdentity) -> None:
+        """What is left over does no harm."""
+
+
 def forsake(database: PostgresDatabase) -> None:
     """The service is searched in another way from now on: what is there will not be complete any more.
 
@@ -361,7 +425,7 @@ def forsake(database: PostgresDatabase) -> None:
     """
     with database.read() as connection:
         made = connection.scalar(_MADE_NOW)
-        if made is None:
+        if made is None or _standing(connection) is None:
             return
         kept = connection.scalar(text("SELECT EXISTS (SELECT FROM search_fact)"))
     if kept or not made.endswith("?"):
@@ -559,11 +623,12 @@ def _storage(dims: int) -> str:
     return "PLAIN" if dims <= 2000 else "EXTERNAL"
 
 
-def _wall(connection: Connection, table: str, visible: str) -> None:
+def _wall(connection: Connection, table: str, visible: str, *, ranked: bool = True) -> None:
     connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     connection.exec_driver_sql(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
     connection.exec_driver_sql(f"CREATE POLICY everything ON {table} USING ({_GATE})")
-    connection.exec_driver_sql(f"CREATE POLICY visible ON {table} FOR SELECT USING ({_RANKING} OR {visible})")
+    opened = f"{_RANKING} OR " if ranked else ""
+    connection.exec_driver_sql(f"CREATE POLICY visible ON {table} FOR SELECT USING ({opened}{visible})")
 
 
 def _vector_tables(connection: Connection) -> list[str]:

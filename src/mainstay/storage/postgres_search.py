@@ -98,7 +98,7 @@ class PostgresSearch:
         self._patience = patience
         self._lock = threading.Lock()
         self._sizes: _Sizes | None = None
-        self._values: OrderedDict[tuple[str, str | None, int | None], tuple[int, Any]] = OrderedDict()
+        self._values: OrderedDict[tuple[str, str | None, int | None], tuple[tuple[int, str], Any]] = OrderedDict()
         self._has_table = False
 
     # -- the port ------------------------------------------------------------------------------------------------------
@@ -172,7 +172,10 @@ class PostgresSearch:
         """What ``read`` gives, kept until documents change."""
         name = (scope.digest or _array(scope.classes), key, limit)
         with self._db.read(scope) as connection:
-            newest = int(connection.exec_driver_sql("SELECT max(n) FROM change").scalar() or 0)
+            row = connection.exec_driver_sql(
+                "SELECT coalesce(max(n), 0), (SELECT value FROM fact WHERE name = 'search:made') FROM change"
+            ).one()
+            newest = (int(row[0]), str(row[1]))  # tables that are made anew change without a line in the log
             with self._lock:
                 held = self._values.get(name)
                 if held is not None and held[0] == newest:

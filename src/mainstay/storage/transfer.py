@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, not_, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, not_, select, update
 from sqlalchemy import column as named_column
 
 from mainstay.errors import Conflict
@@ -26,7 +26,8 @@ from mainstay.storage.sums import Shape, Sum, pages, shapes, sum_of
 BATCH_ROWS = 5000
 BATCH_BYTES = 4 * 1024 * 1024
 INSTEAD_OF_NUL = "\N{REPLACEMENT CHARACTER}"  # one character for one: offsets into texts stay true
-_OURS = {"fact": not_(named_column("name").like("transfer:%"))}  # the rows about the copy are not part of it
+# Not part of the service: rows about the copy, and about what one database keeps to search by.
+_OURS = {"fact": and_(*(not_(named_column("name").like(f"{prefix}:%")) for prefix in ("transfer", "search")))}
 _STOP = "stop mainstay serve and mainstay worker, then run it again: it copies anew what it has to"
 
 Progress = Callable[[int, int, str], None]
@@ -96,8 +97,11 @@ def _begun(target: Database, stamp: str) -> tuple[_State, bool]:
         if state is not None and state.stamp == stamp and not state.stale:
             return state, bool(state.sums)
         if state is None:
+            # Whoever merely looked at an empty database has left facts and chores in it.
             taken = [
-                table.name for table in metadata.sorted_tables if connection.execute(select(table).limit(1)).first()
+                table.name
+                for table in metadata.sorted_tables
+                if table.name not in ("fact", "job") and connection.execute(select(table).limit(1)).first()
             ]
             if taken:
                 raise Conflict(
@@ -105,8 +109,7 @@ def _begun(target: Database, stamp: str) -> tuple[_State, bool]:
                     where=target.where,
                     fix="name an empty database, or another schema with --schema",
                 )
-        else:
-            _empty(connection)
+        _empty(connection)
         fresh = _State(stamp=stamp)
         connection.execute(insert(fact).values(name=UNFINISHED, value=fresh.dumped()))
         return fresh, False
