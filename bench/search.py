@@ -478,7 +478,7 @@ def yardstick() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default="10k,100k,1m", help=f"some of {','.join(SIZES)}, with commas between")
+    parser.add_argument("--sizes", default="10k,100k", help=f"some of {','.join(SIZES)}, with commas between")
     parser.add_argument("--quick", action="store_true", help="two thousand rows, few queries")
     parser.add_argument("--no-peers", action="store_true", help="the kernel only")
     parser.add_argument("--open", nargs=2, metavar=("FOLDER", "QUESTIONS"), help=argparse.SUPPRESS)

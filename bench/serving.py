@@ -83,21 +83,22 @@ def load(folder: Path, key: str, processes: int, seconds: float, *, postgres: bo
             context.Process(target=client, args=(serving[n % processes].address, key, seconds, told))
             for n in range(CLIENTS)
         ]
+        pids = [one.popen.pid for one in serving]
+
+        def working() -> dict[int, float]:
+            return {pid: cpu_s([pid]) for pid in [*pids, *(backends() if postgres else [])]}
+
+        before = working()
         for one in clients:
             one.start()
-        pids = [one.popen.pid for one in serving]
-        time.sleep(min(1.0, seconds / 4))  # the clients' own start
-        working = [*pids, *(backends() if postgres else [])]
-        before, begun = cpu_s(working), time.monotonic()
-        time.sleep(seconds / 2)
-        used, lasted = cpu_s(working) - before, time.monotonic() - begun
-        took = [ms for _ in clients for ms in told.get(timeout=seconds + 60)]
+        took = [ms for _ in clients for ms in told.get(timeout=seconds + 120)]
+        used = sum(spent - before.get(pid, 0.0) for pid, spent in working().items())
         for one in clients:
             one.join()
     rate = len(took) / seconds
     return {
         "requests_per_s": round(rate, 1),
-        "cpu_ms": round(used / lasted / rate * 1000, 2),
+        "cpu_ms": round(used / len(took) * 1000, 2),
         "p50_ms": round(statistics.median(took), 1),
         "p95_ms": round(statistics.quantiles(took, n=20)[18], 1),
     }

@@ -269,10 +269,10 @@ def test_damaged_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_killed_two_hundred_times(tmp_path: Path) -> None:
-    kill_rounds(200, tmp_path)
+def test_killed_again_and_again(tmp_path: Path) -> None:
+    kill_rounds(80, tmp_path)
 
 
 @pytest.mark.long
-def test_damaged_three_hundred_times(tmp_path: Path) -> None:
-    damage_rounds(300, tmp_path)
+def test_damaged_again_and_again(tmp_path: Path) -> None:
+    damage_rounds(100, tmp_path)

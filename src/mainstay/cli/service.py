@@ -141,6 +141,7 @@ def _service(folder: Path) -> list[_Check]:
                 (f"source {name}", False, f"named nowhere, but {count} documents of it answer: {_FORGET} {name}")
                 for name, count in app.orphans().items()
             )
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)  # with PostgreSQL nothing may be in it yet
         private = settings.data.stat().st_mode & 0o077 == 0
         advice = "for its owner alone" if private else f"others may read it: chmod 700 {settings.data}"
         checks.append(("data folder", private, advice))
