@@ -5,8 +5,8 @@
 
 The sample company, the built-in model that quotes, one reader's key. Clients are eight connections in a process of their
 own, so that their work is not counted as the service's. On a machine of two cores four processes can not be faster than
-two: CPU milliseconds a request say what one more core would bring. A revoke is timed from the call that removes a member to
-the first answer of another process without the document; ``revoke.late`` counts searches begun after that call had
+two: CPU milliseconds a request say what one more core would bring. ``revoke.ms`` is how long the call that removes
+a member takes; ``revoke.late`` counts searches begun after that call had
 returned that still showed it, and must be nought. The last line printed is one JSON object.
 """
 
