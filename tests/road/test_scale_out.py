@@ -55,7 +55,7 @@ def test_the_guide_works_as_written(tmp_path: Path) -> None:
             start_new_session=True,
         ) as shell:
             try:
-                out, err = shell.communicate(timeout=240)
+                out, err = shell.communicate(timeout=280)
             except BaseException:
                 os.killpg(shell.pid, signal.SIGKILL)  # what the guide started
                 raise
