@@ -39,7 +39,7 @@ from mainstay.prompts.loader import load as load_prompts
 from mainstay.retrieval.search import HybridSearch
 from mainstay.settings import ProviderSettings, Settings, load
 from mainstay.storage.access import AccessStore
-from mainstay.storage.database import Address, open_database
+from mainstay.storage.database import address_of, open_database
 from mainstay.storage.documents import DerivedRows, SqlDocuments
 from mainstay.storage.jobs import SqlQueue
 from mainstay.storage.traces import SqlTraces
@@ -83,16 +83,7 @@ class App:
         """``embedders`` are ready-made ones by name: programs that open many services share theirs."""
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
-        held = settings.service.database
-        self.database = open_database(
-            Address(
-                url=settings.database,
-                schema=held.schema,
-                pool=held.pool,
-                statement_timeout_s=held.statement_timeout_s,
-                lock_timeout_s=held.lock_timeout_s,
-            )
-        )
+        self.database = open_database(address_of(settings))
         self._tables = self._search_tables()
         self.documents = SqlDocuments(self.database, index=self._tables or self._forsaken())
         self.traces = SqlTraces(self.database)

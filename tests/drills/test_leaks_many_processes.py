@@ -33,6 +33,7 @@ PROCESSES = 4
 USERS = [f"u{n}" for n in range(6)]
 GROUPS = [f"g{n}" for n in range(6)]
 DOCUMENTS = 40
+MOST_S = 120.0  # a slow machine goes on for longer until enough was seen
 
 
 @dataclass
@@ -216,9 +217,14 @@ def run(folder: Path, dialect: str, seconds: float) -> None:
 
         with ThreadPoolExecutor(4) as clients:
             running = [clients.submit(ask, n) for n in range(4)]
-            until = time.monotonic() + seconds
+            began = time.monotonic()
+
+            def enough() -> bool:
+                lasted = time.monotonic() - began
+                return lasted > seconds and ((asked["shown"] > 50 and asked["checked"] > 20) or lasted > MOST_S)
+
             try:
-                while time.monotonic() < until:
+                while not enough():
                     for _ in range(rng.randint(1, 4)):
                         begun = time.monotonic()
                         mutator.change()
@@ -230,9 +236,9 @@ def run(folder: Path, dialect: str, seconds: float) -> None:
                     one.result()
         print(dict(asked), dict(mutator.done))
         assert wrong == []
-        assert asked["shown"] > 20
-        assert asked["checked"] >= PROCESSES  # at least one change was looked at everywhere; how many is the machine's
-        assert sum(mutator.done.values()) > 60  # sixty of them before the processes start
+        assert asked["shown"] > 50
+        assert asked["checked"] > 20
+        assert sum(mutator.done.values()) > 65  # sixty of them before the processes start
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -11,8 +11,7 @@ from mainstay.cli.common import as_json, printable, progress, put_json, table
 from mainstay.errors import Conflict
 from mainstay.settings import Settings, expanded, load, service_folder
 from mainstay.storage import backup as backups
-from mainstay.storage.backup import address_of
-from mainstay.storage.database import Address, Database, dialect_of, open_database
+from mainstay.storage.database import Address, Database, address_of, dialect_of, open_database
 from mainstay.storage.migrations import Older, newest
 from mainstay.storage.transfer import Transfer, transfer
 

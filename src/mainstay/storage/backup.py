@@ -32,7 +32,7 @@ from mainstay import __version__
 from mainstay.errors import Conflict, Invalid, Unavailable
 from mainstay.settings import AGREEMENT_FILE, SERVICE_FILE, Settings, load
 from mainstay.storage import migrations
-from mainstay.storage.database import Address, dialect_of
+from mainstay.storage.database import Address, address_of, dialect_of
 from mainstay.storage.sqlite import copy_database, integrity, is_database, revision_of, sync_folder, there
 from mainstay.storage.sums import Shape, Sum, shapes, sum_of
 
@@ -315,18 +315,6 @@ def restore(
         aside=aside,
         written=tuple(written),
         kept=tuple(kept),
-    )
-
-
-def address_of(settings: Settings) -> Address:
-    """Where the settings keep the truth."""
-    held = settings.service.database
-    return Address(
-        url=settings.database,
-        schema=held.schema,
-        pool=held.pool,
-        statement_timeout_s=held.statement_timeout_s,
-        lock_timeout_s=held.lock_timeout_s,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from sqlalchemy import Connection, Table, delete, insert, select
 
 from mainstay.errors import Conflict, Invalid, Unavailable
+from mainstay.settings import Settings
 from mainstay.storage.schema import fact, job
 from mainstay.types import Scope
 from mainstay.workflows.ports import Fence
@@ -81,6 +82,18 @@ class Address:
     pool: int = 10
     statement_timeout_s: float = 10.0
     lock_timeout_s: float = 5.0
+
+
+def address_of(settings: Settings) -> Address:
+    """Where the settings keep the truth."""
+    held = settings.service.database
+    return Address(
+        url=settings.database,
+        schema=held.schema,
+        pool=held.pool,
+        statement_timeout_s=held.statement_timeout_s,
+        lock_timeout_s=held.lock_timeout_s,
+    )
 
 
 def dialect_of(url: str) -> Dialect:
