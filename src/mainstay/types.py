@@ -125,10 +125,17 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens as the provider reported them; zero when no model was called."""
+    """Tokens as the provider reported them; zero when no model was called.
+
+    ``input_tokens`` counts everything that went in, of which ``cached_input_tokens`` were read from the provider's prompt
+    cache and ``cache_write_tokens`` written to it; ``output_tokens`` includes ``reasoning_tokens``.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

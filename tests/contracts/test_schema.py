@@ -23,7 +23,7 @@ from mainstay.storage.schema import acl_grant, document, fact, job, metadata
 from mainstay.storage.sums import Shape, sum_of
 
 FROZEN = Path(__file__).parent
-RELEASED = [1, 2]  # revisions that some release wrote
+RELEASED = [1, 2, 4]  # revisions that change tables of both databases
 # What a migration of PostgreSQL adds there alone: nothing of it is in today's common schema.
 POSTGRESQL_ALONE = {"document_permitted"}
 
@@ -125,12 +125,12 @@ def test_migrating_again_changes_nothing(place: Address) -> None:
     engine.dispose()
 
 
-@pytest.mark.parametrize("released", RELEASED)
+@pytest.mark.parametrize("released", [held for held in RELEASED if held < migrations.newest()])
 def test_every_released_revision_becomes_todays_with_its_data(place: Address, released: int) -> None:
     engine = plain(place)
     with engine.begin() as connection:
         migrations.migrate(connection, where=place.url, upto=released)
-        for number in RELEASED[:released]:
+        for number in (held for held in RELEASED if held <= released):
             for statement in migrations.statements((FROZEN / f"revision_{number}.sql").read_text(encoding="utf-8")):
                 escaped = statement.replace("%", "%%") if connection.dialect.name == "postgresql" else statement
                 connection.exec_driver_sql(escaped)

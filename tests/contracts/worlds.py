@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, insert
 from tests.support.databases import server
 
-from mainstay.storage import schema
+from mainstay.storage import migrations, schema
 from mainstay.storage.database import Address, Database, open_database
 from mainstay.storage.sums import Sum, shapes, sum_of
 
@@ -23,6 +23,8 @@ def fill(database: Database, *, documents: int = 12, text: str = "The crane lift
     with database.write() as connection:
         for name, rows in rows_of(documents, text).items():
             connection.execute(insert(schema.metadata.tables[name]), rows)
+        for statement in migrations.statements((Path(__file__).parent / "revision_4.sql").read_text(encoding="utf-8")):
+            connection.exec_driver_sql(statement)
 
 
 def rows_of(documents: int, text: str) -> dict[str, list[dict[str, object]]]:

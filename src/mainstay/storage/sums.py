@@ -7,6 +7,7 @@ chooses rows so that they add up.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -118,6 +119,8 @@ def _digest(row: Sequence[Any]) -> int:
             parts += (b"s%d:" % len(data), data)
         elif isinstance(value, int):
             parts.append(b"i%d;" % value)
+        elif isinstance(value, float):
+            parts.append(b"f" + struct.pack(">d", value))
         else:
             data = bytes(value)
             parts += (b"b%d:" % len(data), data)

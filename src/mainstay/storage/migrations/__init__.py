@@ -1,8 +1,9 @@
 """Numbered steps from the oldest schema to today's: ``NNNN_name.sql``, run in order inside one transaction.
 
-Plain SQL, because the steps are a promise to be read years later without this program. ``{blob}`` stands for the
-database's type of bytes; a file ``NNNN_name.sqlite.sql`` or ``NNNN_name.postgresql.sql`` runs after the common one of its
-number, on that database alone. A statement ends with ``;`` at the end of a line; inside ``$$ ... $$`` it does not.
+Plain SQL, because the steps are a promise to be read years later without this program. ``{blob}`` and ``{float}`` stand
+for the database's types of bytes and of 64-bit floats; a file ``NNNN_name.sqlite.sql`` or ``NNNN_name.postgresql.sql``
+runs after the common one of its number, on that database alone. A statement ends with ``;`` at the end of a line; inside
+``$$ ... $$`` it does not.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from sqlalchemy import Connection, inspect, text
 
 from mainstay.errors import Invalid
 
-_BLOB = {"sqlite": "BLOB", "postgresql": "BYTEA"}
+_TYPES = {
+    "sqlite": {"{blob}": "BLOB", "{float}": "DOUBLE"},
+    "postgresql": {"{blob}": "BYTEA", "{float}": "DOUBLE PRECISION"},
+}
 
 
 class Older(Invalid):
@@ -39,7 +43,7 @@ def steps(dialect: str | None = None) -> Iterator[tuple[int, str, str]]:
 
 def newest() -> int:
     """The revision this program knows."""
-    return max(number for dialect in _BLOB for number, _, _ in steps(dialect))
+    return max(number for dialect in _TYPES for number, _, _ in steps(dialect))
 
 
 def migrate(connection: Connection, *, where: str, change: bool = True, upto: int | None = None) -> int:
@@ -53,9 +57,12 @@ def migrate(connection: Connection, *, where: str, change: bool = True, upto: in
     if at < goal and not change:
         raise Older(at, where=where)
     dialect = connection.dialect.name
-    for number, _name, sql in steps(dialect):
+    for number, _name, step in steps(dialect):
+        sql = step
         if at < number <= goal:
-            for statement in statements(sql.replace("{blob}", _BLOB[dialect])):
+            for mark, type_ in _TYPES[dialect].items():
+                sql = sql.replace(mark, type_)
+            for statement in statements(sql):
                 connection.exec_driver_sql(statement.replace("%", "%%") if dialect == "postgresql" else statement)
     if at < goal:
         connection.execute(text("UPDATE schema_revision SET number = :number"), {"number": goal})
