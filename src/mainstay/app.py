@@ -23,7 +23,13 @@ from mainstay.access.identity import Identity
 from mainstay.access.keys import Keyring
 from mainstay.access.oidc import Oidc
 from mainstay.access.scope import Gate
+from mainstay.agreement import versions
+from mainstay.agreement.attainment import ClauseStanding, objective_standing, standing
+from mainstay.agreement.ledger import Backlog
 from mainstay.answering import Answering, Limits, Meaning
+from mainstay.answering.caching import Caching
+from mainstay.answering.generating import Generating
+from mainstay.answering.quoting import Quoting
 from mainstay.clock import SystemClock
 from mainstay.corpus.embedding import embed_waiting
 from mainstay.corpus.following import IndexFollower
@@ -32,23 +38,35 @@ from mainstay.corpus.parsing.limits import ParseLimits
 from mainstay.corpus.parsing.sandbox import Sandbox
 from mainstay.corpus.sources import FolderSource, SourceSettings, every_seconds
 from mainstay.errors import Conflict, Invalid, MainstayError, NotFound, Unavailable
+from mainstay.handover import HandOver, State, close, hand_over, ways
+from mainstay.models.cache import SemanticCache
+from mainstay.models.calling import Facts, Switchboard
 from mainstay.models.embedders import Embedder, EmbedderIdentity
-from mainstay.models.prices import Price
+from mainstay.models.routing import Router, unpacked
+from mainstay.models.routing import Rules as RuleBased
 from mainstay.prompts.loader import Prompt, prompt_of
 from mainstay.prompts.loader import load as load_prompts
+from mainstay.resilience.admission import Admission
+from mainstay.resilience.ladder import Ladder
 from mainstay.retrieval.search import HybridSearch
 from mainstay.settings import ProviderSettings, Settings, load
 from mainstay.storage.access import AccessStore
+from mainstay.storage.agreements import SqlAgreements
+from mainstay.storage.cache import SqlCache
 from mainstay.storage.database import address_of, open_database
 from mainstay.storage.documents import DerivedRows, SqlDocuments
+from mainstay.storage.handovers import KIND, SqlHandOvers, job_key
 from mainstay.storage.jobs import SqlQueue
+from mainstay.storage.ledger import SqlLedger
+from mainstay.storage.measures import SqlMeasures
+from mainstay.storage.modes import SqlModes
 from mainstay.storage.traces import SqlTraces
-from mainstay.types import Actor, Answer, Clock, Question
+from mainstay.types import Actor, Answer, Citation, Clock, Passage, Question
+from mainstay.watch import Burning, Watch
 from mainstay.workflows.ports import Job, JobState
 from mainstay.workflows.worker import Hooks, JobContext, Worker
 
 if TYPE_CHECKING:
-    from mainstay.models.chat import ChatModel
     from mainstay.models.providers.openai_compatible import Endpoint
     from mainstay.models.providers.wire import Wire
     from mainstay.retrieval.ports import Index
@@ -59,10 +77,15 @@ REMOTE = "remote"  # the precision that embedders behind an endpoint state
 IN_FORCE = "embedder"  # the fact that names whose vectors answer now
 MINILM_FOLDER = "models/minilm"
 BACKGROUND_PAUSE_S = 0.5
-SYNC, EMBED, INDEX = "sync", "embed", "index"  # the kinds of jobs
+SYNC, EMBED, INDEX, HANDOVER = "sync", "embed", "index", KIND  # the kinds of jobs
 TABLES_LOOKED_AT_S = 5.0  # how long what the database searches by is believed to be whole
+HANDOVER_ATTEMPTS = 100  # at the queue's pauses about a day
+HANDOVER_PRIORITY = 10  # somebody waits for it: before the chores
 JOBS_KEPT = timedelta(days=31)  # longer than any ``every``
 PRUNE_EVERY_S = 3600.0
+WATCH_EVERY_S = 1.0
+ENOUGH_EVENTS = 20  # below that a burnt error budget is chance
+ROUTER = "router"  # the fact that holds what routing has learnt
 MIN_FREE_BYTES = 16 * 1024 * 1024
 
 
@@ -87,6 +110,14 @@ class App:
         self._tables = self._search_tables()
         self.documents = SqlDocuments(self.database, index=self._tables or self._forsaken())
         self.traces = SqlTraces(self.database)
+        self.agreements = SqlAgreements(self.database, self.clock)
+        self.handovers = SqlHandOvers(self.database)
+        self.ledger = SqlLedger(self.database, self.clock)
+        self.backlog = Backlog(self.ledger)
+        self.measures = SqlMeasures(self.database)
+        self.modes = SqlModes(self.database)
+        self.ladder = Ladder(settings.agreement.modes, self.clock, self.modes, database_mode=None)
+        self.admission = Admission(settings.agreement.traffic, self.clock)
         access = AccessStore(self.database, self.clock)
         self._access = access
         self.people = People(access, self.clock)
@@ -109,7 +140,9 @@ class App:
         self._switching = threading.Lock()
         self._stopping = threading.Event()
         self._background: threading.Thread | None = None
-        self._jobs: threading.Thread | None = None
+        self._jobs: tuple[threading.Thread, ...] = ()
+        self._routing: tuple[str | None, Router] | None = None
+        self._watcher: threading.Thread | None = None
         self._all_embedded: tuple[str, int] | None = None
         self._pruned: float | None = None
 
@@ -122,9 +155,11 @@ class App:
     def close(self) -> None:
         """End background work, write the index files, close the database."""
         self._stopping.set()
-        for thread in (self._background, self._jobs):
+        for thread in (self._background, self._watcher, *self._jobs):
             if thread is not None:
                 thread.join(timeout=10)
+        if "caching" in self.__dict__:
+            self.caching.close()
         if "sandbox" in self.__dict__:
             self.sandbox.close()
         if "wire" in self.__dict__:
@@ -149,8 +184,6 @@ class App:
 
     @cached_property
     def answering(self) -> Answering:
-        models = self.settings.service.models
-        provider = models.providers.get(models.answer)
         return Answering(
             gate=self.gate,
             searcher=self.searcher,
@@ -158,12 +191,96 @@ class App:
             clock=self.clock,
             agreement=self.settings.agreement,
             limits=self.question_limits,
-            prompt=prompt_of(self.prompts, "answer"),
-            model=None if provider is None else self._chat_model(models.answer, provider),
-            max_output_tokens=1024 if provider is None else provider.max_output_tokens,
-            meaning=self._meaning,
+            quoting=Quoting(self._meaning),
+            generating=self.generating,
+            caching=self.caching,
+            ladder=self.ladder,
+            ledger=self.ledger,
+            backlog=self.backlog,
+            people=self,
             release=lambda: self.release,
         )
+
+    @cached_property
+    def generating(self) -> Generating:
+        agreement = self.settings.agreement
+        return Generating(
+            switchboard=self.switchboard,
+            router=self._router,
+            searcher=self.searcher,
+            agreement=agreement,
+            prompt=prompt_of(self.prompts, "answer"),
+            clock=self.clock,
+        )
+
+    @cached_property
+    def switchboard(self) -> Switchboard:
+        """The language models that may answer. Errors: Invalid when the price of one is unknown: money is never guessed."""
+        models = self.settings.service.models
+        if not models.language_models:
+            return Switchboard((), self.clock)
+        from mainstay.models.price_list import price_of  # brings the price list
+        from mainstay.models.providers import build_model  # brings the HTTP client
+
+        named = {name: models.providers[name] for name in models.language_models}
+        return Switchboard(
+            [build_model(name, provider, self.wire, price_of(name, provider)) for name, provider in named.items()],
+            self.clock,
+            facts={
+                name: Facts(
+                    region=provider.region,
+                    json=provider.json != "none",
+                    tools=provider.tools,
+                    slow_s=provider.first_token_s / 2,
+                    max_output_tokens=provider.max_output_tokens,
+                )
+                for name, provider in named.items()
+            },
+            hedge_share=self.settings.agreement.routing.hedge_share,
+        )
+
+    def _router(self) -> Router:
+        """The router with what was learnt last, by whichever process."""
+        kept = self.documents.fact(ROUTER)
+        if self._routing is None or self._routing[0] != kept:
+            board, agreement = self.switchboard, self.settings.agreement
+            start = RuleBased(prices={name: board.model(name).price for name in board.names})
+            around = agreement.governance.route_around_content_filter
+            embedder = self.embedder()
+            quality = (
+                start
+                if kept is None
+                else unpacked(kept, otherwise=start, embedding=embedder, embedder=embedder.identity.digest)
+            )
+            self._routing = (kept, Router(agreement.routing, quality, route_around=around))
+        return self._routing[1]
+
+    @cached_property
+    def caching(self) -> Caching:
+        return Caching(
+            SemanticCache(SqlCache(self.database, self.clock), self.settings.agreement.cache, self.clock),
+            self.settings.agreement,
+            self.clock,
+            release=lambda: self.release,
+            embedder=lambda: self._in_force().digest,
+            anew=lambda work: self.answering.anew(work),
+        )
+
+    def clauses(self) -> list[ClauseStanding]:
+        """How each clause of the agreement is kept now."""
+        return standing(self.settings.agreement, self.measures, self.measures, self.clock.now())
+
+    def _burning(self) -> list[Burning]:
+        """Objectives that a mode is to save, and whose error budget is used up."""
+        now, found = self.clock.now(), []
+        for held in self.settings.agreement.objectives:
+            if held.enter_mode is not None:
+                now_stands = objective_standing(held, self.measures, now)
+                left, hour = now_stands.budget_left, now_stands.burn.get("1h")
+                # Used up, and still being used: a budget that went last week is no reason to step down today.
+                if now_stands.events >= ENOUGH_EVENTS and left is not None and left <= 0 and hour and hour > 1:
+                    found.append(Burning(name=held.name, mode=held.enter_mode))
+        return found
 
     @property
     def question_limits(self) -> Limits:
@@ -182,7 +299,7 @@ class App:
             if user is None
             else self.identity.actor_for(user if ":" in user else f"user:{user}")
         )
-        return self.answering.answer(Question(text=question), actor)
+        return self.answering.answer(Question(text=question), actor, door="cli")
 
     @cached_property
     def wire(self) -> Wire:
@@ -190,32 +307,6 @@ class App:
         from mainstay.models.providers.wire import Wire  # brings the HTTP client
 
         return Wire()
-
-    def _chat_model(self, name: str, provider: ProviderSettings) -> ChatModel:
-        """The language model of these settings. Errors: Invalid when its price is unknown: money is never guessed."""
-        from mainstay.models.providers.openai_compatible import (
-            ChatSettings,
-            OpenAiCompatibleModel,
-        )  # brings the HTTP client
-
-        if provider.price is None:
-            raise Invalid(
-                f"models.providers.{name} has no price",
-                where="mainstay.yaml",
-                fix='add price: {input: "0", output: "0"} if it is free',
-            )
-        price = Price.from_usd(input_per_million=provider.price.input, output_per_million=provider.price.output)
-        return OpenAiCompatibleModel(
-            ChatSettings(
-                name=name,
-                model=provider.model,
-                endpoint=_endpoint(provider),
-                price=price,
-                context_tokens=provider.context_tokens,
-                output_limit_field=provider.output_limit_field,
-            ),
-            self.wire,
-        )
 
     @cached_property
     def prompts(self) -> dict[str, Prompt]:
@@ -231,7 +322,7 @@ class App:
             parts = [
                 __version__,
                 {name: prompt.version for name, prompt in sorted(self.prompts.items())},
-                service.models.answer,
+                sorted(service.models.language_models),
                 digest,
                 asdict(service.search),
                 asdict(self.settings.agreement),
@@ -495,13 +586,20 @@ class App:
 
     def start(self) -> None:
         """Begin background work: vectors for what has none, index files, and jobs where this process runs some."""
+        self.agreements.seen(versions.digest(self.settings.agreement), versions.content(self.settings.agreement))
         self._background = threading.Thread(target=self._work, name="mainstay-background", daemon=True)
         self._background.start()
+        self._watcher = threading.Thread(target=self._watch, name="mainstay-watch", daemon=True)
+        self._watcher.start()
         wanted = self.settings.service.worker.in_serve
         if wanted == "yes" or (wanted == "auto" and self.database.dialect == "sqlite"):
-            worker = self.worker([SYNC])  # vectors have a thread already
-            self._jobs = threading.Thread(target=worker.run, name="mainstay-worker", daemon=True)
-            self._jobs.start()
+            # Vectors have a thread already; a question for a person does not wait until a folder is read.
+            self._jobs = tuple(
+                threading.Thread(target=self.worker([kind]).run, name=f"mainstay-{kind}", daemon=True)
+                for kind in (SYNC, HANDOVER)
+            )
+            for thread in self._jobs:
+                thread.start()
 
     def _work(self) -> None:
         worker = self.worker([EMBED])
@@ -519,6 +617,22 @@ class App:
                 self.background_error = ""
 
     background_error = ""
+
+    def _watch(self) -> None:
+        watch = Watch(
+            ladder=self.ladder,
+            board=self.switchboard,
+            ledger=self.ledger,
+            agreement=self.settings.agreement,
+            clock=self.clock,
+            burning=self._burning,
+            alive=self.database.ping,
+            pressure=lambda: self.admission.pressure,
+        )
+        while not self._stopping.wait(WATCH_EVERY_S):
+            watch.look()
+            if len(self.backlog):
+                self.backlog.flush()
 
     def health(self) -> Health:
         """What the readiness route reports."""
@@ -545,13 +659,18 @@ class App:
 
     def worker(
         self,
-        kinds: Sequence[str] = (SYNC, EMBED, INDEX),
+        kinds: Sequence[str] = (SYNC, EMBED, INDEX, HANDOVER),
         *,
         hooks: Hooks | None = None,
         stop: threading.Event | None = None,
     ) -> Worker:
         """One that does jobs of these kinds in the thread that runs it, until ``stop``, or until the App is closed."""
-        handlers = {SYNC: self._run_sync, EMBED: self._run_embed, INDEX: self._run_index}
+        handlers = {
+            SYNC: self._run_sync,
+            EMBED: self._run_embed,
+            INDEX: self._run_index,
+            HANDOVER: self._run_handover,
+        }
         return Worker(
             self.queue,
             {kind: handlers[kind] for kind in kinds if kind != INDEX or self._tables is not None},
@@ -659,8 +778,12 @@ class App:
         if self._pruned is None or self.clock.monotonic() - self._pruned > PRUNE_EVERY_S:
             self._pruned = self.clock.monotonic()
             self.queue.prune(before=self.clock.now() - JOBS_KEPT)
+            if days := self.settings.agreement.governance.retention_days:
+                self.handovers.prune(before=self.clock.now() - timedelta(days=days))
             if self._tables is not None and self._tables_whole() and not self._tables.lacks():
                 self._tables.tidy()
+        if HANDOVER in kinds:
+            self._mend_handovers()
         if EMBED in kinds:
             self._ask_for_vectors()
         if INDEX in kinds and self._tables is not None and not self._tables_whole():
@@ -679,6 +802,116 @@ class App:
         if seen != self._all_embedded and not self.documents.without_vector(made_by, 1):
             self._all_embedded = seen  # looking for chunks without a vector costs; it waits until something changes
         return seen != self._all_embedded
+
+    # -- questions for a person ----------------------------------------------------------------------------------------
+
+    def hand_over(
+        self,
+        question: Question,
+        actor: Actor,
+        *,
+        reason: str,
+        sources: Sequence[Passage | Citation] = (),
+        draft: str = "",
+        request_id: str = "",
+        language: str = "",
+    ) -> HandOver:
+        """Keep a question for a person and have it delivered. What to tell the asker: ``handover.promise``."""
+        held = hand_over(
+            self.handovers,
+            self.clock,
+            question=question,
+            principal=actor.principal,
+            reason=reason,
+            sources=sources,
+            draft=draft,
+            request_id=request_id,
+            language=language,
+        )
+        try:
+            self._ask_for_delivery(held.id, requested_by=actor.principal)
+        except Unavailable:
+            return held  # it is kept: a worker that looks around finds that no job is about it
+        return held
+
+    def retry_handover(self, handover_id: str, *, by: str) -> HandOver:
+        """Have one delivered that was given up on. Errors: NotFound, Conflict, Invalid when nobody is named to get it."""
+        held = self._handover(handover_id)
+        if held.state not in (State.WAITING, State.FAILED):
+            raise Conflict(f"it is {held.state}", where=held.id, fix="nothing is left to be delivered")
+        if not ways(self.settings.agreement.handover):
+            raise Invalid(
+                "neither handover.webhook nor handover.email is named",
+                where="agreement.yaml",
+                fix="say who gets questions for a person",
+            )
+        self._ask_for_delivery(held.id, requested_by=by)
+        self.handovers.set_state(
+            held.id, State.WAITING, detail="", at=self.clock.now(), only_from=(State.FAILED, State.WAITING)
+        )
+        return self._handover(handover_id)
+
+    def close_handover(self, handover_id: str, *, by: str, note: str = "") -> HandOver:
+        """A person has taken care of it: it is not delivered any more. Errors: NotFound, Conflict when it is closed."""
+        before = self._handover(handover_id)
+        closed = close(self.handovers, self.clock, handover_id, by=by, note=note)
+        if before.state is State.FAILED:
+            self._ask_for_delivery(closed.id, requested_by=by)  # finds nothing to do, and its dead letter is gone
+        return closed
+
+    def _handover(self, handover_id: str) -> HandOver:
+        held = self.handovers.get(handover_id)
+        if held is None:
+            raise NotFound("no such hand-over", where=handover_id[:60], fix="see: mainstay handovers list")
+        return held
+
+    def _ask_for_delivery(self, handover_id: str, *, requested_by: str) -> None:
+        if ways(self.settings.agreement.handover):
+            self.queue.add(
+                HANDOVER,
+                {"handover": handover_id},
+                key=job_key(handover_id),
+                priority=HANDOVER_PRIORITY,
+                max_attempts=HANDOVER_ATTEMPTS,
+                requested_by=requested_by,
+            )
+
+    def _mend_handovers(self) -> None:
+        """A process may have died, or the database been away, between keeping a question and asking for its delivery."""
+        if not ways(self.settings.agreement.handover):
+            return
+        for handover_id, given_up in self.handovers.adrift():
+            if given_up is None:
+                self._ask_for_delivery(handover_id, requested_by="schedule")
+            else:
+                self.handovers.set_state(
+                    handover_id, State.FAILED, detail=given_up, at=self.clock.now(), only_from=(State.WAITING,)
+                )
+
+    def _run_handover(self, context: JobContext) -> Mapping[str, Any]:
+        from mainstay.delivery import Sender, deliver  # brings the HTTP client
+
+        held = self.handovers.get(str(context.job.payload["handover"]))
+        if held is None:
+            return {"ways": 0}  # its time to be kept is over
+        service = self.settings.service
+        account = self._access.account(held.principal)
+        used = deliver(
+            held,
+            self.handovers.under(context.fence),
+            Sender(
+                name=service.name,
+                rules=self.settings.agreement.handover,
+                signing=service.handover,
+                smtp=service.smtp,
+                wire=self.wire,
+                clock=self.clock,
+            ),
+            contact="" if account is None else account.email,
+            last=context.job.attempts >= context.job.max_attempts,
+            check=context.check,
+        )
+        return {"ways": len(used)}
 
     def _jobs_said(self) -> str:
         try:

@@ -10,17 +10,21 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from mainstay.access.oidc import OidcSettings
 from mainstay.agreement import Agreement
+from mainstay.agreement.sense import EXTRACTIVE, ModelFacts, contradictions
 from mainstay.corpus.sources import SourceSettings, every_seconds
 from mainstay.errors import Invalid, MainstayError
+from mainstay.handover import SigningSettings, SmtpSettings, checked_address, checked_webhook
+from mainstay.models.prices import nanodollars_of
 from mainstay.retrieval.search import SearchSettings
 from mainstay.text.yaml_lines import parse_yaml
 
@@ -53,41 +57,87 @@ class IdentitySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LongPromptSettings:
+    """What a call costs whose prompt has more than ``above`` tokens: all of it, not the part above."""
+
+    __pydantic_config__ = _FORBID
+
+    above: int
+    input: str
+    output: str
+
+    def __post_init__(self) -> None:
+        if self.above < 1:
+            raise Invalid(f"price.long_prompt.above is {self.above}, it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PriceSettings:
-    """US dollars per million tokens, as decimal text."""
+    """US dollars per million tokens, as decimal text; ``request`` is per call. ``cached_input`` and ``cache_write`` cost what
+    ``input`` costs unless told."""
 
     __pydantic_config__ = _FORBID
 
     input: str
     output: str
+    cached_input: str | None = None
+    cache_write: str | None = None
+    request: str = "0"
+    long_prompt: LongPromptSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderSettings:
-    """An OpenAI-compatible endpoint: any server that speaks ``/chat/completions`` or ``/embeddings``."""
+    """A model at an address, and what its server can do: one of two wire formats, ``kind``; the rest is data, so that no
+    server needs code of its own. ``region`` is where the text goes, as ``governance.regions`` names it."""
 
     __pydantic_config__ = _FORBID
 
     base_url: str
     model: str
-    kind: Literal["openai-compatible"] = "openai-compatible"
+    kind: Literal["openai-compatible", "anthropic"] = "openai-compatible"
     api_key: str = field(default="", repr=False)
+    auth_header: str = ""  # which header carries the key; empty: the usual one of the kind
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    api_version: str = ""
+    region: str = ""
     context_tokens: int = 8192
     max_output_tokens: int = 1024
     output_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    json: Literal["json_schema", "json_object", "none"] = "json_schema"
+    tools: bool = True
+    system_role: Literal["system", "developer"] = "system"
+    sends_usage: bool = True
+    sends_end_frame: bool = True
+    takes_temperature: bool = True
+    connect_s: float = 3.0
+    first_token_s: float = 20.0
+    idle_s: float = 15.0
     dims: int | None = None
     price: PriceSettings | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("context_tokens", "max_output_tokens", "connect_s", "first_token_s", "idle_s"):
+            if not getattr(self, name) > 0:
+                raise Invalid(f"models.providers: {name} is {getattr(self, name)}, it must be more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """Which model answers and which embeds: ``extractive``, ``static`` and ``minilm`` are built in, others name a provider."""
+    """Which models answer and which embeds: ``extractive``, ``static`` and ``minilm`` are built in, others name a provider.
+    Of several that may answer, routing chooses; ``extractive`` is always there."""
 
     __pydantic_config__ = _FORBID
 
-    answer: str = "extractive"
+    answer: str | tuple[str, ...] = "extractive"
     embedder: str = "static"
     providers: dict[str, ProviderSettings] = field(default_factory=dict)
+
+    @property
+    def language_models(self) -> tuple[str, ...]:
+        """The providers that may answer, each once."""
+        named = (self.answer,) if isinstance(self.answer, str) else self.answer
+        return tuple(dict.fromkeys(name for name in named if name != EXTRACTIVE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +202,8 @@ class ServiceFile:
     search: Annotated[SearchSettings, _short("engine")] = SearchSettings()
     limits: LimitSettings = LimitSettings()
     worker: WorkerSettings = WorkerSettings()
+    smtp: SmtpSettings = SmtpSettings()
+    handover: SigningSettings = SigningSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,24 +242,97 @@ def load(folder: Path, environment: Mapping[str, str] | None = None) -> Settings
     values = os.environ if environment is None else environment
     service, lines = _read(folder / SERVICE_FILE, ServiceFile, values)
     agreement_file = folder / AGREEMENT_FILE
-    agreement = _read(agreement_file, Agreement, values)[0] if agreement_file.is_file() else Agreement()
+    agreement = Agreement()
+    agreed: Lines = {}
+    if agreement_file.is_file():
+        agreement, agreed = _read(agreement_file, Agreement, values)
     settings = Settings(folder=folder, service=service, agreement=agreement)
     try:
         _check_sense(settings)
     except Invalid as error:
         raise _placed(error, str(folder / SERVICE_FILE), lines) from None
+    _check_agreement(settings, agreed)
     return settings
+
+
+def read_agreement(file: Path, environment: Mapping[str, str] | None = None) -> Agreement:
+    """An agreement from a file of its own, not held against any service. Errors: Invalid with file and line."""
+    if not file.is_file():
+        raise Invalid("no such file", where=str(file))
+    return _read(file, Agreement, os.environ if environment is None else environment)[0]
+
+
+class Contradictory(Invalid):
+    """The agreement contradicts itself or the models it is to be kept with: it is not run. ``mistakes`` are all of them."""
+
+    def __init__(self, mistakes: Sequence[Invalid]) -> None:
+        first, more = mistakes[0], len(mistakes) - 1
+        said = f"{first.what} (and {more} more: see mainstay check)" if more else first.what
+        super().__init__(said, where=first.where, fix=first.fix)
+        self.mistakes = tuple(mistakes)
+
+
+def _check_agreement(settings: Settings, lines: Lines) -> None:
+    found = contradictions(settings.agreement, model_facts(settings.service))
+    if not found:
+        return
+    file = str(settings.folder / AGREEMENT_FILE)
+    mistakes = []
+    for one in found:
+        path = tuple(int(part) if part.isdigit() else part for part in one.key.split("."))
+        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+        where = f"{file}:{line}" if line else file
+        mistakes.append(Invalid(f"{one.what} ({one.key})", where=where, fix=one.fix))
+    raise Contradictory(mistakes)
+
+
+def model_facts(service: ServiceFile) -> dict[str, ModelFacts]:
+    """What the agreement is held against: the language models of these settings, the built-in one among them."""
+    answers = _all(service.models.answer)
+    facts = {EXTRACTIVE: ModelFacts(name=EXTRACTIVE, local=True, answers=EXTRACTIVE in answers)}
+    for name, provider in service.models.providers.items():
+        if provider.dims is None:
+            prices = None if provider.price is None else _prices(provider.price)
+            facts[name] = ModelFacts(
+                name=name,
+                input_price=None if prices is None else prices[0],
+                output_price=None if prices is None else prices[1],
+                call_price=0 if prices is None else prices[2],
+                context_tokens=provider.context_tokens,
+                region=provider.region,
+                local=_on_this_machine(provider.base_url),
+                answers=name in answers,
+            )
+    return facts
+
+
+def _all(named: str | Sequence[str]) -> tuple[str, ...]:
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def _prices(price: PriceSettings) -> tuple[int, int, int] | None:
+    """Input and output in nano-dollars per million tokens, and per call; None for what is no price: who calls the model
+    says so."""
+    try:
+        return nanodollars_of(price.input), nanodollars_of(price.output), nanodollars_of(price.request)
+    except Invalid:
+        return None
+
+
+def _on_this_machine(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _check_sense(settings: Settings) -> None:
     service, where = settings.service, str(settings.folder / SERVICE_FILE)
     known = ["extractive", *service.models.providers]
-    if service.models.answer not in known:
-        raise Invalid(
-            f"models.answer names {service.models.answer!r}, which is not set up",
-            where=where,
-            fix=_nearest(service.models.answer, known),
-        )
+    for name in service.models.language_models:
+        if name not in known:
+            raise Invalid(f"models.answer names {name!r}, which is not set up", where=where, fix=_nearest(name, known))
     known = ["static", "minilm", *service.models.providers]
     if service.models.embedder not in known:
         raise Invalid(
@@ -234,7 +359,22 @@ def _check_sense(settings: Settings) -> None:
             every_seconds(source)
         except Invalid as error:
             raise Invalid(f"{error.what} (sources.{n}.every)", where=where, fix=error.fix) from None
-    for number, what in ((service.listen.port, "listen.port"),):
+    handover = settings.agreement.handover
+    if handover.webhook and checked_webhook(handover.webhook) and not service.handover.secret:
+        raise Invalid(
+            "agreement.yaml names handover.webhook, and handover.secret is missing: webhooks are signed",
+            where=where,
+            fix="add handover: {secret: '${MAINSTAY_WEBHOOK_SECRET}'}",
+        )
+    for address in handover.email:
+        checked_address(address, "handover.email of agreement.yaml")
+    if handover.email and not (service.smtp.host and "@" in service.smtp.sender):
+        raise Invalid(
+            "agreement.yaml names handover.email, and smtp.host or smtp.sender is missing",
+            where=where,
+            fix="add smtp: {host: mail.example.org, sender: mainstay@example.org}",
+        )
+    for number, what in ((service.listen.port, "listen.port"), (service.smtp.port, "smtp.port")):
         if not 0 <= number <= 65535:
             raise Invalid(f"{what} is {number}, not 0 to 65535", where=where)
     scheme = service.database.url.partition("://")[0] if "://" in service.database.url else "sqlite"
@@ -309,9 +449,8 @@ def _explained(error: ValidationError, shape: Any, file: str, lines: Lines) -> I
         return Invalid(f"unknown key {name!r}{more}", where=f"{file}:{line}", fix=_nearest(str(path[-1]), valid))
     if first["type"] in ("missing", "missing_argument"):
         return Invalid(f"{name!r} is missing{more}", where=f"{file}:{line}", fix="add it")
-    shown = (
-        "" if "api_key" in name or "secret" in name or "database" in name else f", not {str(first.get('input'))[:60]!r}"
-    )
+    secret = any(part in name for part in ("api_key", "secret", "password", "database", "handover", "headers"))
+    shown = "" if secret else f", not {str(first.get('input'))[:60]!r}"
     return Invalid(f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}{more}", where=f"{file}:{line}")
 
 

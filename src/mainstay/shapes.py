@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
 from mainstay.access.acl import Acl
+from mainstay.agreement.attainment import ClauseStanding
+from mainstay.agreement.ledger import ReportRow
 from mainstay.answering import shown_filter
 from mainstay.corpus.ports import DocumentRecord, Prepared
+from mainstay.handover import HandOver
 from mainstay.records.traces import Span, Trace
+from mainstay.resilience.ladder import Standing
+from mainstay.resilience.ports import ModeEvent, Order
 from mainstay.retrieval.search import Found
 from mainstay.types import Answer, Citation, MetaValue, Passage, usd
 from mainstay.workflows.ports import Job
@@ -170,6 +176,110 @@ def job_view(job: Job) -> dict[str, Any]:
     }
 
 
+def handover_view(held: HandOver, promise: str | None, *, operator: bool) -> dict[str, Any]:
+    """A question for a person, as its asker may see it, or as operators may."""
+    shown: dict[str, Any] = {
+        "id": held.id,
+        "request_id": held.request_id,
+        "at": _time(held.at),
+        "state": str(held.state),
+        "question": held.question,
+        "promise": promise,
+    }
+    if operator:
+        shown["operator"] = {
+            "principal": held.principal,
+            "reason": held.reason,
+            "language": held.language,
+            "history": [{"role": role, "content": said} for role, said in held.history],
+            "sources": [
+                {
+                    "document": source.document,
+                    "version": source.version,
+                    "title": source.title,
+                    "uri": source.uri,
+                    "start": source.start,
+                    "end": source.end,
+                    "page": source.page,
+                }
+                for source in held.sources
+            ],
+            "draft": held.draft,
+            "sent": list(held.sent),
+            "detail": held.detail,
+        }
+    return shown
+
+
+def cost_row_view(row: ReportRow) -> dict[str, Any]:
+    """One line of a report of costs; amounts are decimal dollars, and whole nano-dollars where sums are made of them."""
+    return {
+        "name": row.name,
+        "requests": row.requests,
+        "answered": row.answered,
+        "calls": row.calls,
+        "input_tokens": row.input_tokens,
+        "cached_input_tokens": row.cached_tokens,
+        "output_tokens": row.output_tokens,
+        "cost_usd": usd(row.cost_n),
+        "cost_nanodollars": row.cost_n,
+        "cost_per_answer_usd": None if row.per_answered_n is None else usd(row.per_answered_n),
+        "held_usd": usd(row.held_n),
+        "estimated": row.estimated,
+        "breaches": row.breaches,
+        "late": row.late,
+        "lost": row.lost,
+    }
+
+
+def clause_view(held: ClauseStanding) -> dict[str, Any]:
+    """Where one clause of the agreement stands."""
+    return {
+        "clause": held.clause,
+        "words": held.words,
+        "state": held.state,
+        "unit": held.unit,
+        "target": held.target,
+        "value": held.value,
+        "low": held.low,
+        "high": held.high,
+        "sure": held.sure,
+        "events": held.events,
+        "bad": held.bad,
+        "budget_left": _finite(held.budget_left),
+        "burn": {name: _finite(burn) for name, burn in held.burn.items()},
+    }
+
+
+def mode_view(standing: Standing, order: Order | None) -> dict[str, Any]:
+    """The mode of this process, why, and what an operator ordered."""
+    return {
+        "mode": str(standing.mode),
+        "since": _time(standing.since),
+        "reasons": [
+            {"reason": held.name, "mode": str(held.mode), "detail": held.detail, "held": held.held}
+            for held in standing.reasons
+        ],
+        "ordered": None
+        if order is None
+        else {"mode": str(order.mode), "by": order.by, "at": _time(order.at), "until": _time(order.until)},
+        "trouble": standing.trouble,
+    }
+
+
+def mode_event_view(event: ModeEvent) -> dict[str, Any]:
+    return {
+        "id": event.event_id,
+        "at": _time(event.at),
+        "before": str(event.before),
+        "after": str(event.after),
+        "reason": event.reason,
+        "detail": event.detail,
+        "by": event.by,
+        "process": event.process,
+    }
+
+
 def metadata_view(metadata: Mapping[str, MetaValue]) -> dict[str, Any]:
     return {key: _plain(value) for key, value in metadata.items()}
 
@@ -191,6 +301,11 @@ def _plain(value: MetaValue) -> Any:
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     return value.isoformat() if isinstance(value, date) else value
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON knows no infinity."""
+    return value if value is None or math.isfinite(value) else None
 
 
 def _time(at: datetime | None) -> str | None:

@@ -151,12 +151,14 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked, with the conversation before it (oldest first, as (role, text))."""
+    """What is asked, with the conversation before it (oldest first, as (role, text)). ``cache``: whether an answer that was
+    given before may serve."""
 
     text: str
     history: tuple[tuple[str, str], ...] = ()
     filters: tuple[Filter, ...] = ()
     top_k: int = 8
+    cache: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

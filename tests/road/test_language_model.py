@@ -123,7 +123,7 @@ def test_a_failing_model_is_replaced_by_quotations_and_said_so(behaviour: object
 def test_a_question_that_the_cap_can_not_pay_is_quoted_without_a_call(tmp_path: Path) -> None:
     with (
         up.Upstream(always=up.good("never asked")) as server,
-        service(tmp_path, server, price="900", cap="0.0001") as app,
+        service(tmp_path, server, price="0.3", cap="0.0001") as app,
     ):
         answer, _ = told(app)
         assert not server.calls

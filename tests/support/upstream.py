@@ -1,4 +1,4 @@
-"""A scripted model provider: a real HTTP server on loopback that speaks the OpenAI wire format, well or badly.
+"""A scripted model provider: a real HTTP server on loopback that speaks two wire formats, well or badly.
 
 ```python
 with Upstream(good("Hello"), status(429, retry_after="2")) as upstream:  # one behaviour per call, in order
@@ -6,6 +6,9 @@ with Upstream(good("Hello"), status(429, retry_after="2")) as upstream:  # one b
 with Upstream(always=answering(cites)) as upstream:  # a worst-case or a best-case model for every call
     ...
 ```
+
+The path of a call says in which format it is answered: `/v1/chat/completions` as OpenAI does, `/v1/messages` as Anthropic
+does; `tests/support/formats.py` has their frames. `tests/support/faults.py` names every way to fail, for both.
 
 A behaviour is a function that answers one call; whoever needs another one writes it. A scripted model is a function
 from the messages to a text; `echo`, `obeys`, `liar` and `cites` read passages as the built-in answer prompt has them.
@@ -25,6 +28,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self, TypeAlias
 
+from tests.support.formats import ANTHROPIC, OPENAI, Calls, Format, frame
+
 Messages: TypeAlias = Sequence[Mapping[str, str]]
 Model: TypeAlias = Callable[[Messages], str]
 
@@ -39,8 +44,18 @@ class Seen:
 
     @property
     def messages(self) -> Messages:
-        messages: Messages = self.body.get("messages", ())
-        return messages
+        """What was said, the system first, as texts."""
+        told = [{"role": "system", "content": self.body["system"]}] if self.body.get("system") else []
+        for message in self.body.get("messages", ()):
+            content = message["content"]
+            if not isinstance(content, str):
+                content = "\n".join(str(part.get("text") or part.get("content") or "") for part in content)
+            told.append({**message, "content": content})
+        return told
+
+    @property
+    def format(self) -> Format:
+        return ANTHROPIC if self.path.endswith(ANTHROPIC.path) else OPENAI
 
 
 class Call:
@@ -73,13 +88,22 @@ class Call:
         if data:
             self.raw(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
-    def frame(self, document: object) -> None:
-        self.chunk(f"data: {json.dumps(document)}\n\n")
+    @property
+    def format(self) -> Format:
+        return self.seen.format
+
+    def frame(self, document: Mapping[str, Any]) -> None:
+        self.chunk(frame(document))
+
+    def begin(self) -> None:
+        """The head and the first frames of a stream."""
+        self.head()
+        self.chunk(self.format.opening())
 
     def end(self, *, done: bool = True) -> None:
         """The end frame and the end of the body."""
         if done:
-            self.chunk("data: [DONE]\n\n")
+            self.chunk(self.format.end_frame())
         self.raw(b"0\r\n\r\n")
 
     def whole(self, status: int, document: object, headers: Mapping[str, str] | None = None) -> None:
@@ -177,20 +201,23 @@ class Upstream:
 # Answers as they should be
 
 
-def good(text: str, *, reason: str = "stop", usage: object = "true", pieces: int = 5, **delta: object) -> Behaviour:
-    """Streams the text, or sends it as JSON if no stream was asked for. `usage=None` leaves it out."""
+def good(
+    text: str, *, reason: str = "stop", usage: object = "true", pieces: int = 5, thoughts: int = 0, calls: Calls = ()
+) -> Behaviour:
+    """Streams the text, or sends it as JSON if no stream was asked for. `usage=None` leaves it out. `thoughts` come before
+    each piece, `calls` of tools after the text."""
 
     def behave(call: Call) -> None:
         if not call.seen.body.get("stream"):
             good_json(text, reason=reason, usage=usage)(call)
             return
-        call.head()
-        call.frame(_chunk({"role": "assistant", "content": ""}))
+        call.begin()
         for piece in _pieces(text, pieces):
-            call.frame(_chunk({"content": piece, **delta}))
-        call.frame(_chunk({}, reason))
-        if usage is not None and call.seen.body.get("stream_options", {}).get("include_usage"):
-            call.frame({**_chunk({}), "choices": [], "usage": _usage(call.seen, text, usage)})
+            call.chunk(call.format.thought() * thoughts + call.format.piece(piece))
+        if calls:
+            call.chunk(call.format.tools(calls))
+        wanted = call.format is ANTHROPIC or call.seen.body.get("stream_options", {}).get("include_usage")
+        call.chunk(call.format.ending(reason, _usage(call.seen, text, usage) if wanted else None))
         call.end()
 
     return behave
@@ -198,21 +225,7 @@ def good(text: str, *, reason: str = "stop", usage: object = "true", pieces: int
 
 def good_json(text: str, *, reason: str = "stop", usage: object = "true") -> Behaviour:
     """One JSON document, whether a stream was asked for or not."""
-
-    def behave(call: Call) -> None:
-        message = {"role": "assistant", "content": text}
-        document: dict[str, Any] = {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 1_700_000_000,
-            "model": call.seen.body.get("model", "scripted"),
-            "choices": [{"index": 0, "message": message, "finish_reason": reason}],
-        }
-        if usage is not None:
-            document["usage"] = _usage(call.seen, text, usage)
-        call.whole(200, document)
-
-    return behave
+    return lambda call: call.whole(200, call.format.document(text, reason, _usage(call.seen, text, usage)))
 
 
 def answering(model: Model) -> Behaviour:
@@ -270,8 +283,13 @@ def status(
     sent = dict(headers or {})
     if "retry_after" in extra:
         sent["Retry-After"] = extra.pop("retry_after")
-    error = {"message": message, "type": "error", "param": None, "code": code or None, **extra}
-    return lambda call: call.whole(code_, {"error": error}, sent)
+
+    def behave(call: Call) -> None:
+        document = call.format.error(code, message)
+        document["error"].update(extra)
+        call.whole(code_, document, sent)
+
+    return behave
 
 
 def redirect(to: str) -> Behaviour:
@@ -318,10 +336,11 @@ def slow(text: str, *, first: float = 0.0, gap: float = 0.0) -> Behaviour:
     def behave(call: Call) -> None:
         call.head()
         call.wait(first)
+        call.chunk(call.format.opening())
         for piece in _pieces(text, 5):
-            call.frame(_chunk({"content": piece}))
+            call.chunk(call.format.piece(piece))
             call.wait(gap)
-        call.frame(_chunk({}, "stop"))
+        call.chunk(call.format.ending("stop"))
         call.end()
 
     return behave
@@ -331,8 +350,8 @@ def stalled(text: str, *, comments: bool = False) -> Behaviour:
     """Begins well, then nothing more (or comments only)."""
 
     def behave(call: Call) -> None:
-        call.head()
-        call.frame(_chunk({"content": text}))
+        call.begin()
+        call.chunk(call.format.piece(text))
         for _ in range(400):
             if comments:
                 call.chunk(": still here\n\n")
@@ -345,21 +364,25 @@ def endless() -> Behaviour:
     """Never stops talking."""
 
     def behave(call: Call) -> None:
-        call.head()
+        call.begin()
         for _ in range(100_000):
-            call.frame(_chunk({"content": "and so on "}))
+            call.chunk(call.format.piece("and so on "))
             time.sleep(0.002)
 
     return behave
 
 
-def streamed(*frames: str | bytes, clean: bool = True) -> Behaviour:
+Part: TypeAlias = str | bytes | Callable[[Format], str]
+"""Bytes as they are, or what a format makes of it."""
+
+
+def streamed(*parts: Part, clean: bool = True) -> Behaviour:
     """Exactly these bytes as an event stream; not `clean`: the connection breaks before the end of the body."""
 
     def behave(call: Call) -> None:
         call.head()
-        for frame in frames:
-            call.chunk(frame)
+        for part in parts:
+            call.chunk(part(call.format) if callable(part) else part)
         if clean:
             call.end(done=False)
         else:
@@ -368,17 +391,37 @@ def streamed(*frames: str | bytes, clean: bool = True) -> Behaviour:
     return behave
 
 
+def opened(form: Format) -> str:
+    """The beginning of every good stream, as a part."""
+    return form.opening()
+
+
+def said(text: str) -> Part:
+    """A piece of text, as a part."""
+    return lambda form: form.piece(text)
+
+
+def ended(reason: str = "stop", usage: object = None) -> Part:
+    """The end reason, as a part."""
+    return lambda form: form.ending(reason, usage)
+
+
+def end_frame(form: Format) -> str:
+    """The end frame, as a part."""
+    return form.end_frame()
+
+
 def cut(text: str, *, reason: str | None = None, clean: bool = True) -> Behaviour:
     """Looks complete: text, perhaps an end reason, and a connection that ends politely, but no end frame."""
-    return streamed(framed({"content": text}), *([framed({}, reason)] if reason else []), clean=clean)
+    return streamed(opened, said(text), *([ended(reason)] if reason else []), clean=clean)
 
 
 def garbage() -> Behaviour:
-    return streamed(framed({"content": "Well"}), "<html>Bad gateway</html>\n\n")
+    return streamed(opened, said("Well"), "<html>Bad gateway</html>\n\n")
 
 
 def half_json() -> Behaviour:
-    return streamed(framed({"content": "Well"}), 'data: {"choices": [{"index": 0, "del\n\n', "data: [DONE]\n\n")
+    return streamed(opened, said("Well"), 'data: {"choices": [{"index": 0, "del\n\n', end_frame)
 
 
 def empty() -> Behaviour:
@@ -386,8 +429,7 @@ def empty() -> Behaviour:
 
 
 def error_in_stream(code: str = "server_error", message: str = "The server had an error") -> Behaviour:
-    error = {"error": {"message": message, "type": code, "code": code}}
-    return streamed(framed({"content": "Well"}), f"data: {json.dumps(error)}\n\n", "data: [DONE]\n\n")
+    return streamed(opened, said("Well"), lambda form: form.error_frame(code, message), end_frame)
 
 
 def huge_line(size: int = 3 << 20) -> Behaviour:
@@ -407,19 +449,8 @@ def hangs_up() -> Behaviour:
 
 
 def framed(delta: Mapping[str, object], reason: str | None = None, **more: object) -> str:
-    """One frame of a stream as text."""
-    return f"data: {json.dumps({**_chunk(delta, reason), **more})}\n\n"
-
-
-def _chunk(delta: Mapping[str, object], reason: str | None = None) -> dict[str, Any]:
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": 1_700_000_000,
-        "model": "scripted",
-        "choices": [{"index": 0, "delta": dict(delta), "finish_reason": reason}],
-        "obfuscation": "aZ3",
-    }
+    """One frame of an OpenAI stream as text."""
+    return frame({**OPENAI.chunk(delta, reason), **more})
 
 
 def _usage(seen: Seen, text: str, usage: object) -> object:
@@ -427,8 +458,7 @@ def _usage(seen: Seen, text: str, usage: object) -> object:
     if usage != "true":
         return usage
     told = sum(len(message["content"]) for message in seen.messages)
-    counts = {"prompt_tokens": math.ceil(told / 4) or 1, "completion_tokens": math.ceil(len(text) / 4)}
-    return {**counts, "total_tokens": sum(counts.values())}
+    return seen.format.usage(math.ceil(told / 4) or 1, math.ceil(len(text) / 4))
 
 
 def _pieces(text: str, count: int) -> Iterator[str]:

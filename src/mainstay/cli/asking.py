@@ -30,7 +30,9 @@ def ask(question: str, user: str | None, filters: tuple[str, ...], json_: bool) 
     with opened() as app:
         asker = actor(app, user)
         permit(asker, Permission.ASK)
-        answer = app.answering.answer(Question(text=question, filters=tuple(map(parse_filter, filters))), asker)
+        answer = app.answering.answer(
+            Question(text=question, filters=tuple(map(parse_filter, filters))), asker, door="cli"
+        )
     if json_:
         put_json(answer)
     else:

@@ -15,7 +15,7 @@ import click
 from mainstay.cli.common import as_json, opened, put_json
 from mainstay.errors import Conflict, MainstayError
 from mainstay.prompts.loader import load as load_prompts
-from mainstay.settings import AGREEMENT_FILE, SERVICE_FILE, Settings, load, service_folder
+from mainstay.settings import AGREEMENT_FILE, SERVICE_FILE, Contradictory, Settings, load, service_folder
 
 MIN_FREE_BYTES = 1024**3
 _FORGET = "mainstay documents remove --source"
@@ -49,11 +49,17 @@ def init(directory: Path) -> None:
 
 
 @click.command(
-    help="Check settings, agreement and prompts without starting. Exit code 2 and one line for the first mistake."
+    help="Check settings, agreement and prompts without starting. Exit code 2 and one line for the first mistake of a file;"
+    " exit code 1 and a line for each contradiction of an agreement that can not be kept."
 )
 def check() -> None:
     folder = service_folder(click.get_current_context().obj["folder"])
-    settings = load(folder)
+    try:
+        settings = load(folder)
+    except Contradictory as error:
+        for mistake in error.mistakes:
+            click.echo(f"mainstay: {mistake.line()}", err=True)
+        click.get_current_context().exit(1)
     prompts = load_prompts(folder / "prompts")
     click.echo(f"{folder}: settings, agreement and {len(prompts)} prompts are right")
     for source in settings.service.sources:

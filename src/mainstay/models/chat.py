@@ -3,21 +3,22 @@
 A model is asked with a ChatRequest and speaks in a stream: any number of Delta, then exactly one Done. A stream that
 does not end in Done ends in a ModelFailure; there is no third way, so nothing that was cut short can pass for complete.
 
-Each failure is classified once, by the provider, as a FailureKind. Routing, breakers and money read the kind and never
-the text. Importing this module loads no HTTP and no vendor.
+Each failure is classified once, by the provider, as a FailureKind, and `models.rules` says what is done about each kind.
+Routing, breakers and money read the kind and never the text. Importing this module loads no HTTP and no vendor.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Literal, Protocol, TypeAlias
 
 from mainstay.errors import Invalid, MainstayError, Unavailable
 from mainstay.models.prices import Price, token_bound
-from mainstay.prompts.message import Message, Role
+from mainstay.models.rules import FailureKind, Then, rule_of
+from mainstay.prompts.message import Message, Role, ToolCall
 from mainstay.types import Usage
 
 __all__ = [
@@ -34,11 +35,26 @@ __all__ = [
     "ModelUnavailable",
     "Reason",
     "Role",
+    "ToolCall",
+    "ToolSpec",
     "collected",
     "failure",
 ]
 
+TOKENS_OF_TOOLS = 1024
+"""Room for what a provider tells a model about how to call tools or keep to a schema."""
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
 Reason: TypeAlias = Literal["stop", "length", "content_filter", "tool"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolSpec:
+    """Something a model may ask to be done; `schema` is the JSON schema of its arguments, an object's."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +62,8 @@ class ChatRequest:
     """What a model is asked.
 
     `deadline` is a reading of `time.monotonic()`: the call is over by then, whatever happens. `temperature=None` leaves
-    it to the model. `json_schema` asks for JSON of this shape; the answer must be validated all the same.
+    it to the model. `json_schema` asks for JSON of this shape; the answer must be validated all the same. Of `tools` the
+    model may call any or none; it does not see a schema for its answer and tools at once.
     """
 
     messages: tuple[Message, ...]
@@ -55,6 +72,7 @@ class ChatRequest:
     temperature: float | None = 0.0
     stop: tuple[str, ...] = ()
     json_schema: Mapping[str, Any] | None = None
+    tools: tuple[ToolSpec, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.messages:
@@ -63,12 +81,29 @@ class ChatRequest:
             raise Invalid("max_output_tokens must be at least 1", where="chat request")
         if self.temperature is not None and not 0 <= self.temperature <= 2:
             raise Invalid("temperature must lie between 0 and 2", where="chat request")
+        if self.tools and self.json_schema is not None:
+            raise Invalid("a schema for the answer and tools at once", where="chat request")
+        if any(not _TOOL_NAME.fullmatch(tool.name) for tool in self.tools):
+            raise Invalid("a tool's name must be 1 to 64 letters, digits, _ or -", where="chat request")
+        if len({tool.name for tool in self.tools}) < len(self.tools):
+            raise Invalid("two tools of one name", where="chat request")
+        for message in self.messages:
+            if (message.role == "tool") != bool(message.tool_call_id):
+                raise Invalid("a tool's result names its call, and nothing else does", where="chat request")
+            if message.tool_calls and message.role != "assistant":
+                raise Invalid("tool calls by somebody who is not the assistant", where="chat request")
 
     @property
     def input_token_bound(self) -> int:
         """No model makes more tokens of this request."""
-        schema = [] if self.json_schema is None else [json.dumps(self.json_schema, ensure_ascii=False)]
-        return token_bound([message.content for message in self.messages] + schema)
+        texts = [message.content for message in self.messages]
+        for message in self.messages:
+            texts += [call.id + call.name + call.arguments_json for call in message.tool_calls]
+        if self.json_schema is not None:
+            texts.append(json.dumps(self.json_schema, ensure_ascii=False))
+        for tool in self.tools:
+            texts.append(tool.name + tool.description + json.dumps(tool.schema, ensure_ascii=False))
+        return token_bound(texts) + (TOKENS_OF_TOOLS if self.tools or self.json_schema is not None else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +118,15 @@ class Done:
     """The end of the answer, with evidence. `usage` is None when not told or not possible: settle the estimate.
 
     `content_filter`: the provider or the model declined. That is an outcome for the asker; it is not routed around.
+    `tool`: the model waits for the results of `tool_calls`, which are whole, with a JSON object as arguments each.
+    `streamed` and `end_frame` tell how the server ended it, for who looks into its abilities.
     """
 
     reason: Reason
     usage: Usage | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    streamed: bool = True
+    end_frame: bool = True
 
 
 Event: TypeAlias = Delta | Done
@@ -99,6 +139,7 @@ class Completion:
     text: str
     reason: Reason
     usage: Usage | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class ChatModel(Protocol):
@@ -122,43 +163,7 @@ class ChatModel(Protocol):
         ...
 
 
-class FailureKind(StrEnum):
-    """What went wrong, seen from whoever must decide what to do next."""
-
-    CALLER = "caller"
-    """The request is wrong: no other model will like it better, the provider is healthy."""
-    AUTH = "auth"
-    """The account is refused: key, rights, unpaid or used up. An operator must act."""
-    NOT_FOUND = "not_found"
-    """No such model or address. An operator must act."""
-    CONTEXT_TOO_LONG = "context_too_long"
-    """Too much text for this model: shorten it, or take one with more room."""
-    CONTENT_FILTER = "content_filter"
-    """Declined for its content before an answer began."""
-    RATE = "rate"
-    """Too many calls for now; see retry_after_s."""
-    OVERLOAD = "overload"
-    """The provider says it is too busy."""
-    SERVER = "server"
-    """The provider failed inside."""
-    NETWORK = "network"
-    """No connection, or it broke before anything was answered."""
-    SILENT = "silent"
-    """It took the call and never said a word."""
-    SLOW_FIRST_TOKEN = "slow_first_token"  # noqa: S105
-    """It began to answer, but no text came in time."""
-    STALLED = "stalled"
-    """It stopped in the middle and stayed quiet."""
-    CUT = "cut"
-    """The answer ended without its end."""
-    MALFORMED = "malformed"
-    """What came does not follow the protocol."""
-    DEADLINE = "deadline"
-    """It was still speaking when the request's time was up (or the time was up before the call)."""
-
-
 _INVALID = {FailureKind.CALLER, FailureKind.CONTEXT_TOO_LONG, FailureKind.CONTENT_FILTER}
-_OPERATOR = {FailureKind.AUTH, FailureKind.NOT_FOUND}
 
 
 class ModelFailure(MainstayError):
@@ -176,12 +181,13 @@ class ModelFailure(MainstayError):
     @property
     def blames_provider(self) -> bool:
         """Whether a breaker counts it: the provider or the way to it did badly, not the request or the settings."""
-        return self.kind not in _INVALID | _OPERATOR | {FailureKind.DEADLINE}
+        return rule_of(self).breaker
 
     @property
     def elsewhere(self) -> bool:
         """Whether another model may be asked instead. Not when the request itself is wrong or was declined."""
-        return self.kind not in {FailureKind.CALLER, FailureKind.CONTENT_FILTER, FailureKind.DEADLINE}
+        rule = rule_of(self)
+        return Then.ELSEWHERE in (rule.then, rule.otherwise)
 
 
 class ModelRefused(ModelFailure, Invalid):
@@ -225,4 +231,4 @@ def collected(events: Iterable[Event], *, where: str = "model") -> Completion:
             done = event
     if done is None:
         raise failure(FailureKind.CUT, "the answer ended without its end", where=where)
-    return Completion(text="".join(pieces), reason=done.reason, usage=done.usage)
+    return Completion(text="".join(pieces), reason=done.reason, usage=done.usage, tool_calls=done.tool_calls)

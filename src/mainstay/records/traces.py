@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from mainstay.errors import NotFound
+from mainstay.records.measures import Measured
 from mainstay.types import Actor, Clock
 
 Attribute = str | int | float | bool | None | list[str] | list[int] | list[float]
@@ -44,7 +45,8 @@ class Trace:
 class Traces(Protocol):
     """Where traces are kept."""
 
-    def keep(self, trace: Trace) -> None: ...
+    def keep(self, trace: Trace, measured: Measured | None = None) -> None:
+        """Write a finished journey, and what it is measured by, both or neither."""
 
     def get(self, request_id: str) -> Trace | None: ...
 
@@ -62,6 +64,21 @@ class Journey:
         self._spans: list[Span] = []
         self.facts: dict[str, Attribute] = {}
         self.operator: dict[str, Attribute] = {}
+        self.door = self.team = ""
+        self.first_ms: float | None = None
+
+    @property
+    def principal(self) -> str:
+        return self._actor.principal
+
+    @property
+    def at(self) -> datetime:
+        return self._at
+
+    def spoke(self) -> None:
+        """The first words of the answer were let out."""
+        if self.first_ms is None:
+            self.first_ms = self.total_ms()
 
     def span(self, kind: str, **attributes: Attribute) -> None:
         """Close the step that ran since the last one."""

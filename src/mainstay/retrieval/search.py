@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Literal, Protocol
 
@@ -69,6 +69,7 @@ class Found:
     cut_off: int = 0
     stale: int = 0
     meaning_down: bool = False
+    vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
 
 class Searcher(Protocol):
@@ -238,6 +239,7 @@ class HybridSearch:
             cut_off=permitted.cut_off,
             stale=len(seqs) - len(truth),
             meaning_down=vector is None,
+            vector=vector,
         )
 
 

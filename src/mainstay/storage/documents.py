@@ -18,6 +18,7 @@ from mainstay.corpus.ports import AccessRule, Changed, DocumentRecord, IndexedDo
 from mainstay.errors import Conflict
 from mainstay.models.embedders import EmbedderIdentity
 from mainstay.storage.access import class_for
+from mainstay.storage.cache import forget_documents
 from mainstay.storage.database import Database, put_fact
 from mainstay.storage.rows import dump_metadata, dumps, load_metadata, micros, moment
 from mainstay.storage.schema import (
@@ -167,6 +168,7 @@ class SqlDocuments:
         }
         if held:
             connection.execute(update(document).where(document.c.number == number).values(values))
+            forget_documents(connection, [prepared.doc_id])
             _drop_chunks(connection, [number])
         else:
             connection.execute(
@@ -287,6 +289,7 @@ class SqlDocuments:
                 _drop_chunks(connection, numbers)
                 connection.execute(delete(document_version).where(document_version.c.doc_id.in_(some)))
                 connection.execute(delete(document).where(document.c.number.in_(numbers)))
+                forget_documents(connection, some)
                 _log(connection, "remove", numbers, at)
                 removed += len(numbers)
             return removed

@@ -286,16 +286,17 @@ hold = Table(
     Index("hold_by_time", "created"),
     Index("hold_by_request", "request_id"),
 )
+# Only ever added to: what every change of money_scope was, so that its totals can be added up again. ``scopes`` are the
+# scopes that the amounts were booked on, all of them alike, as a list in order.
 money_entry = Table(
     "money_entry",
     metadata,
     Column("hold_id", Text, primary_key=True),
-    Column("scope_id", Text, primary_key=True),
     Column("reason", Text, primary_key=True),
+    Column("scopes", Text, nullable=False),
     Column("held_n", BigInteger, nullable=False),
     Column("settled_n", BigInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
-    Index("money_entry_by_scope", "scope_id"),
 )
 # -- what was measured -------------------------------------------------------------------------------------------------
 measure = Table(
@@ -325,40 +326,47 @@ cached_answer = Table(
     "cached_answer",
     metadata,
     Column("entry_id", Text, primary_key=True),
-    Column("partition", Text, nullable=False),
+    Column("place", Text, nullable=False),  # release, agreement, language, filters, person: what is never shared across
     Column("exact", Text, nullable=False),
+    Column("read_set", Text, nullable=False),
     Column("question", Text, nullable=False),
-    Column("vector", LargeBinary),
+    Column("vector", LargeBinary),  # little-endian float32
     Column("answer", Text, nullable=False),
     Column("owner", Text, nullable=False),
-    Column("bound", Text, nullable=False),
+    Column("sources", Integer, nullable=False),  # how many rows of cached_source belong to it
     Column("hits", BigInteger, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
-    Index("cached_answer_by_exact", "partition", "exact"),
-    Index("cached_answer_by_time", "partition", "created"),
+    Index("cached_answer_by_exact", "place", "exact"),
+    Index("cached_answer_by_time", "place", "created"),
+    Index("cached_answer_by_use", "hits", "created"),
     Index("cached_answer_by_expiry", "expires"),
+    Index("cached_answer_by_owner", "owner"),
 )
 cached_source = Table(
     "cached_source",
     metadata,
     Column("entry_id", Text, ForeignKey("cached_answer.entry_id", ondelete="CASCADE"), primary_key=True),
     Column("doc_id", Text, primary_key=True),
-    Column("version", Text, nullable=False),
-    Column("class_id", Integer, nullable=False),
-    Column("class_updated", BigInteger, nullable=False),
+    Column("version", Text, primary_key=True),
     Index("cached_source_by_document", "doc_id"),
 )
+# Answers made anew beside kept ones: whether they agreed. ``asked`` is a digest of the question, ``family`` whose
+# likenesses are counted together.
 cache_audit = Table(
     "cache_audit",
     metadata,
     Column("audit_id", Text, primary_key=True),
     Column("entry_id", Text, nullable=False),
-    Column("partition", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("asked", Text, nullable=False),
+    Column("wording", Text, nullable=False),
     Column("similarity", Double, nullable=False),
     Column("agreed", Integer, nullable=False),
     Column("served", Integer, nullable=False),
     Column("at", BigInteger, nullable=False),
+    Index("cache_audit_by_family", "family", "at"),
+    Index("cache_audit_by_entry", "entry_id"),
     Index("cache_audit_by_time", "at"),
 )
 # -- limited modes -----------------------------------------------------------------------------------------------------

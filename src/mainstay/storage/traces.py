@@ -9,8 +9,10 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from mainstay.records.measures import Measured
 from mainstay.records.traces import Span, Trace
 from mainstay.storage.database import Database, upsert
+from mainstay.storage.measures import put_measure
 from mainstay.storage.rows import dumps, micros, moment
 from mainstay.storage.schema import trace as table
 
@@ -21,7 +23,7 @@ class SqlTraces:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def keep(self, trace: Trace) -> None:
+    def keep(self, trace: Trace, measured: Measured | None = None) -> None:
         """Write one finished journey; a request id that is taken keeps the journey it has."""
         with self._db.write(alone=False, durable=False) as connection:
             connection.execute(
@@ -37,6 +39,8 @@ class SqlTraces:
                 )
                 .on_conflict_do_nothing()
             )
+            if measured is not None:
+                put_measure(connection, measured)
 
     def get(self, request_id: str) -> Trace | None:
         with self._db.read() as connection:

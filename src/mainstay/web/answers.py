@@ -47,7 +47,7 @@ def routes(desk: Desk) -> APIRouter:
         With `stream: true`: server-sent events `delta` ({text}, to be appended), `citation`, `notice` ({text}), then `done` with
         the whole answer, whose text replaces what was streamed. An event `error` with a problem document ends a stream that broke.
         """
-        speech = Speech.begin(desk.app, body.asked(), actor, desk.own_id(request))
+        speech = Speech.begin(desk.app, body.asked(), actor, desk.own_id(request), door="answers")
         if body.stream:
             return stream(_events(speech, request.state.request_id))
         return Json(answer_view(speech.whole()))
@@ -70,9 +70,9 @@ class Speech:
     events: Iterator[Event]
 
     @classmethod
-    def begin(cls, app: App, question: Question, actor: Actor, request_id: str) -> Speech:
+    def begin(cls, app: App, question: Question, actor: Actor, request_id: str, *, door: str) -> Speech:
         """Ask. What is wrong with the question, or keeps us from looking, is raised here, while a status can still be sent."""
-        events = app.answering.stream(question, actor, request_id=request_id)
+        events = app.answering.stream(question, actor, request_id=request_id, door=door)
         first = next(events)
         return cls(_completed(chain((first,), events)))
 

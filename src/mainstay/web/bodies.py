@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 
 from mainstay.corpus.ingest import typed
 from mainstay.errors import Invalid, MainstayError
+from mainstay.handover import MAX_NOTE
 from mainstay.retrieval.filters import parse_filter
 from mainstay.types import Filter, MetaValue, Question
 
@@ -149,6 +150,7 @@ class QuestionBody(Body):
     filters: Filters = None
     top_k: int = Field(default=8, ge=1, le=MAX_TOP_K, description="At most so many passages are read.")
     stream: bool = Field(default=False, description="Server-sent events instead of one document.")
+    cache: bool = Field(default=True, description="Whether an answer that was given before may serve.")
 
     def asked(self) -> Question:
         return Question(
@@ -156,6 +158,7 @@ class QuestionBody(Body):
             history=tuple((turn.role, turn.content) for turn in self.history),
             filters=filters_of(self.filters),
             top_k=self.top_k,
+            cache=self.cache,
         )
 
 
@@ -232,6 +235,7 @@ class Extras(Body):
 
     filters: Filters = None
     top_k: int = Field(default=8, ge=1, le=MAX_TOP_K)
+    cache: bool = True
 
 
 class ChatBody(BaseModel):
@@ -270,6 +274,7 @@ class ChatBody(BaseModel):
             ),
             filters=filters_of(self.mainstay.filters),
             top_k=self.mainstay.top_k,
+            cache=self.mainstay.cache,
         )
 
 
@@ -279,6 +284,21 @@ class JobBody(Body):
     kind: Literal["sync"]
     source: Text = Field(pattern=r"^[\w.-]{1,64}$")
     delete_all: bool = False
+
+
+class ModeBody(Body):
+    """An order of a mode."""
+
+    mode: Literal["full", "economy", "cached_only", "sources_only", "static"] | None = Field(
+        description="The mode to order; null takes the order back."
+    )
+    note: Text = Field("", max_length=MAX_NOTE, description="Why: kept with the change.")
+
+
+class NoteBody(Body):
+    """What to remember about it."""
+
+    note: Text = Field("", max_length=MAX_NOTE)
 
 
 def filters_of(value: object) -> tuple[Filter, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -21,12 +21,15 @@ from mainstay.access.directory import ANONYMOUS
 from mainstay.access.keys import Permission, permit
 from mainstay.app import App
 from mainstay.errors import Invalid, Unauthenticated
+from mainstay.resilience.admission import Ticket, Waiting
 from mainstay.types import Actor
 from mainstay.web.sessions import Session, Sessions, Tries
 
 REMEMBERED_IDS = 10_000
 PERMISSION = "x-permission"
 SIGNED_IN = "signed-in"
+ADMITTED = (str(Permission.ASK), str(Permission.SEARCH))
+"""What counts against the agreement's traffic."""
 
 
 def _only(request: Request, header: str) -> str | None:
@@ -78,6 +81,18 @@ class Desk:
             )
         return actor
 
+    def groups(self, actor: Actor) -> Sequence[str]:
+        """Whose priority an actor may have; looked up only where the agreement names some."""
+        return self.app.groups_of(actor.principal) if self.app.settings.agreement.traffic.classes else ()
+
+    async def turn(self, actor: Actor) -> Ticket:
+        """A place among the requests at work; who waits for one takes no thread. Errors: Exhausted."""
+        app = self.app
+        until = app.clock.monotonic() + app.settings.agreement.request.deadline_s
+        groups = await run_in_threadpool(self.groups, actor) if app.settings.agreement.traffic.classes else ()
+        answer = app.admission.try_admit(actor.principal, actor.key_id, groups, until)
+        return await answer.granted() if isinstance(answer, Waiting) else answer
+
     def own_id(self, request: Request) -> str:
         """The id to keep this request's trace under: the one the caller offered if nobody has used it, else a new one."""
         offered: str = request.state.request_id
@@ -104,7 +119,11 @@ class Guarded(APIRoute):
         handle = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:
-            request.state.actor = await run_in_threadpool(request.app.state.desk.admit, request, needed)
+            desk: Desk = request.app.state.desk
+            actor = request.state.actor = await run_in_threadpool(desk.admit, request, needed)
+            if needed in ADMITTED:
+                # Held until the response has left: the envelope gives it back, however that ends.
+                request.state.ticket = await desk.turn(actor)
             return await handle(request)
 
         return guarded

@@ -59,6 +59,10 @@ class Envelope:
             if exchange.started:
                 raise  # the response is under way and can only be broken off
             await exchange.refuse(problem_of(error))
+        finally:
+            ticket = exchange.state.pop("ticket", None)
+            if ticket is not None:
+                ticket.release()
 
 
 class _Exchange:

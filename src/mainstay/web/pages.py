@@ -198,7 +198,10 @@ class Shown:
 def _asked(desk: Desk, request: Request, actor: Actor, q: str) -> tuple[Shown | None, Problem | None]:
     try:
         permit(actor, Permission.ASK)
-        answer = desk.app.answering.answer(Question(text=q), actor, request_id=desk.own_id(request))
+        app = desk.app
+        until = app.clock.monotonic() + app.settings.agreement.request.deadline_s
+        with app.admission.admit(actor.principal, actor.key_id, desk.groups(actor), until):
+            answer = app.answering.answer(Question(text=q), actor, request_id=desk.own_id(request), door="page")
     except MainstayError as error:
         return None, problem_of(error)
     return Shown(

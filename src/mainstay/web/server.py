@@ -18,7 +18,7 @@ from starlette.responses import Response
 from mainstay import __version__
 from mainstay.app import App
 from mainstay.errors import Invalid, MainstayError
-from mainstay.web import answers, compatible, documents, jobs, pages, requests
+from mainstay.web import answers, compatible, documents, handovers, jobs, operations, pages, requests
 from mainstay.web.desk import Desk
 from mainstay.web.envelope import COMPATIBLE, Envelope
 from mainstay.web.problems import problem_of
@@ -49,6 +49,8 @@ def create_api(app: App) -> FastAPI:
         compatible.routes(desk),
         requests.routes(desk),
         jobs.routes(desk),
+        operations.routes(desk),
+        handovers.routes(desk),
         _probes(app),
     ):
         api.include_router(router)

@@ -268,6 +268,56 @@ class JobsView(BaseModel):
     jobs: list[JobView]
 
 
+class TurnView(BaseModel):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+class HandOverSourceView(BaseModel):
+    """A span of a document version that was found, without its text."""
+
+    document: str
+    version: str
+    title: str
+    uri: str
+    start: int
+    end: int
+    page: int | None
+
+
+class HandOverInsideView(BaseModel):
+    """What those need who answer it. ``sent`` names the ways by which it has arrived."""
+
+    principal: str
+    reason: str
+    language: str
+    history: list[TurnView]
+    sources: list[HandOverSourceView]
+    draft: str
+    sent: list[str]
+    detail: str
+
+
+class HandOverView(BaseModel):
+    """A question for a person. ``promise`` says what happens next, until it is closed; ``operator`` is for operators."""
+
+    id: str
+    request_id: str
+    at: str
+    state: Literal["waiting", "delivered", "failed", "closed"]
+    question: str
+    promise: str | None
+    operator: HandOverInsideView | None = None
+
+
+class HandOversView(BaseModel):
+    """The newest first."""
+
+    handovers: list[HandOverView]
+
+
 class HealthView(BaseModel):
     """Whether the service can answer now, and why not."""
 

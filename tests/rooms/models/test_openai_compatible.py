@@ -161,7 +161,7 @@ def test_json_in_answer_to_a_stream_request_is_understood(wire: Wire) -> None:
 
 @pytest.mark.parametrize(
     ("told", "reason"),
-    [("stop", "stop"), ("length", "length"), ("content_filter", "content_filter"), ("tool_calls", "tool")],
+    [("stop", "stop"), ("length", "length"), ("content_filter", "content_filter")],
 )
 def test_end_reasons(wire: Wire, told: str, reason: str) -> None:
     with Upstream(up.good("Yes.", reason=told)) as upstream:

@@ -53,14 +53,13 @@ CREATE INDEX hold_by_time ON hold (created);
 CREATE INDEX hold_by_request ON hold (request_id);
 CREATE TABLE money_entry (
   hold_id TEXT NOT NULL,
-  scope_id TEXT NOT NULL,
   reason TEXT NOT NULL,
+  scopes TEXT NOT NULL,
   held_n BIGINT NOT NULL,
   settled_n BIGINT NOT NULL,
   at BIGINT NOT NULL,
-  PRIMARY KEY (hold_id, scope_id, reason)
+  PRIMARY KEY (hold_id, reason)
 );
-CREATE INDEX money_entry_by_scope ON money_entry (scope_id);
 CREATE TABLE measure (
   request_id TEXT NOT NULL,
   at BIGINT NOT NULL,
@@ -84,41 +83,46 @@ CREATE TABLE measure (
 CREATE INDEX measure_by_time ON measure (at);
 CREATE TABLE cached_answer (
   entry_id TEXT NOT NULL,
-  partition TEXT NOT NULL,
+  place TEXT NOT NULL,
   exact TEXT NOT NULL,
+  read_set TEXT NOT NULL,
   question TEXT NOT NULL,
   vector {blob},
   answer TEXT NOT NULL,
   owner TEXT NOT NULL,
-  bound TEXT NOT NULL,
+  sources INTEGER NOT NULL,
   hits BIGINT NOT NULL,
   created BIGINT NOT NULL,
   expires BIGINT NOT NULL,
   PRIMARY KEY (entry_id)
 );
-CREATE INDEX cached_answer_by_exact ON cached_answer (partition, exact);
-CREATE INDEX cached_answer_by_time ON cached_answer (partition, created);
+CREATE INDEX cached_answer_by_exact ON cached_answer (place, exact);
+CREATE INDEX cached_answer_by_time ON cached_answer (place, created);
+CREATE INDEX cached_answer_by_use ON cached_answer (hits, created);
 CREATE INDEX cached_answer_by_expiry ON cached_answer (expires);
+CREATE INDEX cached_answer_by_owner ON cached_answer (owner);
 CREATE TABLE cached_source (
   entry_id TEXT NOT NULL,
   doc_id TEXT NOT NULL,
   version TEXT NOT NULL,
-  class_id INTEGER NOT NULL,
-  class_updated BIGINT NOT NULL,
-  PRIMARY KEY (entry_id, doc_id),
+  PRIMARY KEY (entry_id, doc_id, version),
   FOREIGN KEY(entry_id) REFERENCES cached_answer (entry_id) ON DELETE CASCADE
 );
 CREATE INDEX cached_source_by_document ON cached_source (doc_id);
 CREATE TABLE cache_audit (
   audit_id TEXT NOT NULL,
   entry_id TEXT NOT NULL,
-  partition TEXT NOT NULL,
+  family TEXT NOT NULL,
+  asked TEXT NOT NULL,
+  wording TEXT NOT NULL,
   similarity {float} NOT NULL,
   agreed INTEGER NOT NULL,
   served INTEGER NOT NULL,
   at BIGINT NOT NULL,
   PRIMARY KEY (audit_id)
 );
+CREATE INDEX cache_audit_by_family ON cache_audit (family, at);
+CREATE INDEX cache_audit_by_entry ON cache_audit (entry_id);
 CREATE INDEX cache_audit_by_time ON cache_audit (at);
 CREATE TABLE mode_event (
   event_id TEXT NOT NULL,

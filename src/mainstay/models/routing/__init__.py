@@ -1,0 +1,39 @@
+"""Routing: which model is asked, whether its draft is good enough, and what happens when it is not."""
+
+from mainstay.models.routing.calibration import Calibration, brier, calibration_error, fitted, risk_threshold
+from mainstay.models.routing.features import Traits, traits_of
+from mainstay.models.routing.quality import Learned, QualityModel, Rules, Upkeep, Upkept, unpacked
+from mainstay.models.routing.router import (
+    Candidate,
+    Choice,
+    Constraints,
+    Decision,
+    DraftLook,
+    Plan,
+    Router,
+    draft_score,
+)
+
+__all__ = [
+    "Calibration",
+    "Candidate",
+    "Choice",
+    "Constraints",
+    "Decision",
+    "DraftLook",
+    "Learned",
+    "Plan",
+    "QualityModel",
+    "Router",
+    "Rules",
+    "Traits",
+    "Upkeep",
+    "Upkept",
+    "brier",
+    "calibration_error",
+    "draft_score",
+    "fitted",
+    "risk_threshold",
+    "traits_of",
+    "unpacked",
+]
