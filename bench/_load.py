@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parent.parent
 MOST = 50_000  # requests of one run
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
@@ -110,7 +111,7 @@ def run(plan: Plan) -> Told:
         said, out = Path(folder) / "plan.json", Path(folder) / "told.json"
         said.write_text(json.dumps(asdict(plan)), encoding="utf-8")
         command = [sys.executable, "-m", "bench._load", str(said), str(out)]
-        subprocess.run(command, check=True, timeout=plan.seconds + plan.patience_s + 60)
+        subprocess.run(command, check=True, cwd=ROOT, timeout=plan.seconds + plan.patience_s + 60)
         told = json.loads(out.read_text(encoding="utf-8"))
     outcomes = tuple(
         Outcome(tag=tag, status=status, due=due, sent=sent, first=first, end=end, retry_after=again)

@@ -19,7 +19,7 @@ import sys
 from dataclasses import dataclass
 from typing import Self
 
-from bench._load import cpu_s
+from bench._load import ROOT, cpu_s
 
 SAID = "The travel allowance is 420 euros a month [0]."
 PIECES = 5
@@ -125,7 +125,7 @@ class Provider:
     @classmethod
     def on(cls, *, wait_ms: float) -> Self:
         command = [sys.executable, "-m", "bench._upstream", str(wait_ms)]
-        popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert popen.stdout is not None
         port = popen.stdout.readline().strip()
         if not port:

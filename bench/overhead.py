@@ -10,7 +10,8 @@ citations, trace. The proxy passes the question on: one worker, a master key, pr
 Requests come in an open loop at a rate far below what anybody could answer, round about, and latency counts from when each was due.
 
 ``cpu_ms`` is the CPU of the service's processes a request. ``added_p50_ms`` is the median above that of asking the provider
-directly. ``extractive.`` is Mainstay quoting, without a model; ``search.`` is ``POST /v1/search`` alone: the share of retrieval.
+directly. ``extractive.`` is Mainstay quoting, without a model; ``search.`` is ``POST /v1/search`` alone. ``retrieve_ms`` and
+``verify_ms`` are the CPU of finding passages and of checking a draft, which a proxy does not do; ``gateway_ms`` is the rest.
 The proxy is installed by pip into ``.bench/litellm`` when it is not there. The last line printed is one JSON object.
 """
 
@@ -42,11 +43,13 @@ from tests.support.processes import Serving
 
 from bench._data import KEPT, machine, say
 from bench._load import Asked, Outcome, Plan, Told, cpu_s, quantile, run
-from bench._upstream import Provider
+from bench._upstream import Provider, sentence
 from mainstay.app import App, open_app
-from mainstay.types import Question
+from mainstay.guard.citations import check_draft
+from mainstay.types import Passage, Question
 
 WAIT_MS = 20.0
+MODEL_PASSAGES = 8  # as the product gives a model
 PROXY = "litellm[proxy]==1.106.*"
 MASTER_KEY = "sk-bench-0123456789abcdefghijklmnop"
 ROUTE = r'"(cache:\w+|[\w.-]+:(?:answered|abstained|empty|dropped|broke_off|cut_short))"'
@@ -347,7 +350,8 @@ def measured(rounds: int, seconds: float, rate: float) -> tuple[dict[str, float]
                 say(
                     f"round {number + 1} {one.name or 'mainstay'}: {1000 * spent / max(1, count):.1f} ms CPU, {count} requests"
                 )
-        about = {
+        apart = shares(folder / "model", 100)
+        about: dict[str, Any] = {
             "rss_mb": memory_mb(ours.popen.pid),
             "litellm.rss_mb": memory_mb(peer[0]) if peer else 0.0,
             "litellm.version": proxy_version() if peer else "",
@@ -362,11 +366,43 @@ def measured(rounds: int, seconds: float, rate: float) -> tuple[dict[str, float]
         if name + "p50_ms" in figures:
             figures[f"{name}added_p50_ms"] = round(figures[f"{name}p50_ms"] - figures["direct.p50_ms"], 1)
     figures["search_ms"] = figures["search.cpu_ms"]
+    figures.update(apart)
+    figures["cache_hits"] = sum(
+        count for way, count in about["ways"].items() if way in ("cache:hit", "cache:similar", "cache:shared")
+    )
+    # What is left when finding and checking, which the proxy does not do, are taken away.
+    figures["gateway_ms"] = round(figures["cpu_ms"] - sum(apart.values()), 2)
+    figures["stream.gateway_ms"] = round(figures["stream.cpu_ms"] - sum(apart.values()), 2)
     if peer is not None:
         figures["cpu_ratio"] = round(figures["cpu_ms"] / figures["litellm.cpu_ms"], 2)
+        figures["gateway_ratio"] = round(figures["gateway_ms"] / figures["litellm.cpu_ms"], 2)
+        figures["stream.gateway_ratio"] = round(figures["stream.gateway_ms"] / figures["litellm.stream.cpu_ms"], 2)
         figures["stream.cpu_ratio"] = round(figures["stream.cpu_ms"] / figures["litellm.stream.cpu_ms"], 2)
     peers = {name: value for name, value in figures.items() if name.startswith("litellm.")}
     return {name: value for name, value in figures.items() if name not in peers}, peers, about
+
+
+def shares(folder: Path, count: int) -> dict[str, float]:
+    """CPU ms a question in this process, web server and model aside: finding passages, and checking a draft against them."""
+    with open_app(folder) as app:
+        scope = app.gate.scope(app.identity.actor_for("user:bench"))
+        spent = {"retrieve_ms": 0.0, "verify_ms": 0.0}
+        for at, text in enumerate(questions(count + 10, seed=3)):
+            begun = time.thread_time()
+            found = app.searcher.search(Question(text=text), scope=scope).passages
+            passages = dict(enumerate(app.searcher.widened(found[:MODEL_PASSAGES], scope=scope), 1))
+            searched = time.thread_time()
+            checked = check_draft(sentence(_as_prompt(passages[1]), text), passages, text)
+            if not checked.citations:
+                raise SystemExit(f"nothing supports the draft for {text!r}: {checked}")
+            if at >= 10:  # the first ones load what is loaded once
+                spent["retrieve_ms"] += searched - begun
+                spent["verify_ms"] += time.thread_time() - searched
+    return {name: round(1000 * seconds / count, 2) for name, seconds in spent.items()}
+
+
+def _as_prompt(passage: Passage) -> str:
+    return "[1] title\n" + "\n".join(f"> {line}" for line in passage.text.splitlines())
 
 
 # --- where it goes ---------------------------------------------------------------------------------------------------

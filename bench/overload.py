@@ -7,9 +7,10 @@ A served Mainstay with a model provider on loopback, several users, three classe
 do counts. First its capacity, by a closed loop of as many clients as ``traffic.concurrency``; then an open loop at ``--times`` the
 capacity. ``admitted_p95_ratio`` is the 95th percentile of the answered ones, from when each was due, over the agreement's
 objective (1 or less keeps it). ``shed_p95_ms`` is what a refusal takes from the request's last byte to its response's; client,
-provider and service share the machine, so that what the machine makes them wait for is in it. ``shed_unsaid`` counts refusals
-without Retry-After and ``other`` whatever is neither an answer nor a refusal: both must be nought. The last line printed is one
-JSON object.
+provider and service share the machine, so that what the machine makes them wait for is in it. ``shed_waited`` counts those
+that took at least ``queue_wait_s``: queued, and refused in the end; ``shed_at_once_p95_ms`` leaves them out. ``shed_unsaid``
+counts refusals without Retry-After and ``other`` whatever is neither an answer nor a refusal: both must be nought. The last
+line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def asked(keys: dict[str, str], texts: Sequence[str]) -> list[Asked]:
     ]
 
 
-def judged(outcomes: Sequence[Outcome], *, objective_ms: float, seconds: float) -> dict[str, float]:
+def judged(outcomes: Sequence[Outcome], *, objective_ms: float, wait_s: float, seconds: float) -> dict[str, float]:
     """What the open loop showed."""
     answered = [one for one in outcomes if one.status == 200]
     shed = [one for one in outcomes if one.status in SHED]
@@ -79,6 +80,8 @@ def judged(outcomes: Sequence[Outcome], *, objective_ms: float, seconds: float) 
         "shed_p95_ms": round(quantile(told, 0.95), 1),
         "shed_p99_ms": round(quantile(told, 0.99), 1),
         "shed_max_ms": round(max(told, default=0.0), 1),
+        "shed_waited": sum(ms >= 1000 * wait_s for ms in told),
+        "shed_at_once_p95_ms": round(quantile([ms for ms in told if ms < 1000 * wait_s], 0.95), 1),
         "shed_over_50_ms": sum(ms >= 50 for ms in told),
         "shed_unsaid": sum(not one.retry_after for one in shed),
         "other": len(outcomes) - len(answered) - len(shed),
@@ -150,7 +153,7 @@ def main() -> None:
     figures = {
         "capacity_per_s": round(capacity, 1),
         "offered_per_s": round(len(told.outcomes) / chosen.seconds, 1),
-        **judged(told.outcomes, objective_ms=chosen.objective_ms, seconds=chosen.seconds),
+        **judged(told.outcomes, objective_ms=chosen.objective_ms, wait_s=chosen.wait_s, seconds=chosen.seconds),
         "cpu_share": round(spent / told.took_s, 2),
         "client_cpu_share": round(told.cpu_s / told.took_s, 2),
     }

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import sys
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -25,7 +27,8 @@ from mainstay.access.oidc import Oidc
 from mainstay.access.scope import Gate
 from mainstay.agreement import versions
 from mainstay.agreement.attainment import ClauseStanding, objective_standing, standing
-from mainstay.agreement.ledger import Backlog
+from mainstay.agreement.budgets import Payer
+from mainstay.agreement.ledger import Backlog, Purse
 from mainstay.answering import Answering, Limits, Meaning
 from mainstay.answering.caching import Caching
 from mainstay.answering.generating import Generating
@@ -46,10 +49,11 @@ from mainstay.models.routing import Router, unpacked
 from mainstay.models.routing import Rules as RuleBased
 from mainstay.prompts.loader import Prompt, prompt_of
 from mainstay.prompts.loader import load as load_prompts
+from mainstay.records.measures import TURNED_AWAY, Measured
 from mainstay.resilience.admission import Admission
 from mainstay.resilience.ladder import Ladder
 from mainstay.retrieval.search import HybridSearch
-from mainstay.settings import ProviderSettings, Settings, load
+from mainstay.settings import Settings, load
 from mainstay.storage.access import AccessStore
 from mainstay.storage.agreements import SqlAgreements
 from mainstay.storage.cache import SqlCache
@@ -67,7 +71,6 @@ from mainstay.workflows.ports import Job, JobState
 from mainstay.workflows.worker import Hooks, JobContext, Worker
 
 if TYPE_CHECKING:
-    from mainstay.models.providers.openai_compatible import Endpoint
     from mainstay.models.providers.wire import Wire
     from mainstay.retrieval.ports import Index
     from mainstay.storage.postgres_index import PostgresIndex
@@ -84,9 +87,16 @@ HANDOVER_PRIORITY = 10  # somebody waits for it: before the chores
 JOBS_KEPT = timedelta(days=31)  # longer than any ``every``
 PRUNE_EVERY_S = 3600.0
 WATCH_EVERY_S = 1.0
+SWEEP_EVERY_S = 10.0
+MOST_AWAY, AWAY_AT_ONCE = 20_000, 500
+SERVICE = "service:mainstay"
+NO_CAP = 1 << 60  # nano-dollars: a thousand million dollars
 ENOUGH_EVENTS = 20  # below that a burnt error budget is chance
 ROUTER = "router"  # the fact that holds what routing has learnt
 MIN_FREE_BYTES = 16 * 1024 * 1024
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +151,8 @@ class App:
         self._stopping = threading.Event()
         self._background: threading.Thread | None = None
         self._jobs: tuple[threading.Thread, ...] = ()
+        self._swept = float("-inf")
+        self._away: deque[Measured] = deque(maxlen=MOST_AWAY)
         self._routing: tuple[str | None, Router] | None = None
         self._watcher: threading.Thread | None = None
         self._all_embedded: tuple[str, int] | None = None
@@ -486,19 +498,19 @@ class App:
         provider = self.settings.service.models.providers.get(name)
         if provider is None:
             raise NotFound(f"no embedder {name!r}", fix="see models.embedder in mainstay.yaml")
-        from mainstay.models.providers.openai_compatible import (  # brings the HTTP client
-            EmbedderSettings,
-            OpenAiCompatibleEmbedder,
-        )
+        from mainstay.models.embedders.metered import MeteredEmbedder  # with the client below
+        from mainstay.models.price_list import price_of  # brings the price list
+        from mainstay.models.providers import build_embedder  # brings the HTTP client
 
-        if provider.dims is None:
-            raise Invalid(
-                f"models.providers.{name} has no dims", where="mainstay.yaml", fix="add the length of its vectors"
-            )
-        return OpenAiCompatibleEmbedder(
-            EmbedderSettings(name=name, model=provider.model, endpoint=_endpoint(provider), dims=provider.dims),
-            self.wire,
-        )
+        price = price_of(name, provider)
+        embedder = build_embedder(name, provider, self.wire)
+        return embedder if price.free else MeteredEmbedder(embedder, price, self._service_purse)
+
+    def _service_purse(self) -> Purse:
+        """Money for what no request pays for; the service's budgets bound it."""
+        payer = Payer(request_id=self.clock.new_id("job"), principal=SERVICE)
+        deadline = self.clock.monotonic() + self.settings.agreement.request.deadline_s
+        return Purse(self.ledger, payer, self.settings.agreement, NO_CAP, self.clock, deadline, backlog=self.backlog)
 
     def embed_waiting(self, *, progress: Progress | None = None) -> int:
         """Embed what has no vector of the embedder in force yet."""
@@ -618,8 +630,9 @@ class App:
 
     background_error = ""
 
-    def _watch(self) -> None:
-        watch = Watch(
+    @cached_property
+    def watch(self) -> Watch:
+        return Watch(
             ladder=self.ladder,
             board=self.switchboard,
             ledger=self.ledger,
@@ -629,10 +642,41 @@ class App:
             alive=self.database.ping,
             pressure=lambda: self.admission.pressure,
         )
+
+    def _watch(self) -> None:
         while not self._stopping.wait(WATCH_EVERY_S):
-            watch.look()
-            if len(self.backlog):
-                self.backlog.flush()
+            try:
+                self.watch.look()
+                self._keep_up()
+            except Exception as error:  # noqa: BLE001 - the other loop that may not die of a surprise
+                _log.warning(
+                    "the watch goes on after %s", error.what if isinstance(error, MainstayError) else repr(error)
+                )
+
+    def _keep_up(self) -> None:
+        """Books that wait, holds that nobody settled, requests that were turned away."""
+        if len(self.backlog):
+            self.backlog.flush()
+        if self.clock.monotonic() - self._swept > SWEEP_EVERY_S:
+            self._swept = self.clock.monotonic()
+            self.ledger.sweep(self.clock.now())
+        away = [self._away.popleft() for _ in range(min(len(self._away), AWAY_AT_ONCE))]
+        if away:
+            self.measures.keep_all(away)
+
+    def turned_away(self, actor: Actor, *, request_id: str, door: str, ours: bool) -> None:
+        """Count a request that was not worked on; written a little later, so that refusing stays cheap. ``ours``: for load,
+        not for a rate that the asker exceeded."""
+        self._away.append(
+            Measured(
+                request_id=request_id,
+                at=self.clock.now(),
+                door=door,
+                principal=actor.principal,
+                status=TURNED_AWAY,
+                failed=ours,
+            )
+        )
 
     def health(self) -> Health:
         """What the readiness route reports."""
@@ -778,8 +822,7 @@ class App:
         if self._pruned is None or self.clock.monotonic() - self._pruned > PRUNE_EVERY_S:
             self._pruned = self.clock.monotonic()
             self.queue.prune(before=self.clock.now() - JOBS_KEPT)
-            if days := self.settings.agreement.governance.retention_days:
-                self.handovers.prune(before=self.clock.now() - timedelta(days=days))
+            self._forget_old()
             if self._tables is not None and self._tables_whole() and not self._tables.lacks():
                 self._tables.tidy()
         if HANDOVER in kinds:
@@ -802,6 +845,17 @@ class App:
         if seen != self._all_embedded and not self.documents.without_vector(made_by, 1):
             self._all_embedded = seen  # looking for chunks without a vector costs; it waits until something changes
         return seen != self._all_embedded
+
+    def _forget_old(self) -> None:
+        """What the agreement keeps for a time only, and answers that may no longer serve."""
+        now = self.clock.now()
+        self.caching.prune()
+        if days := self.settings.agreement.governance.retention_days:
+            before = now - timedelta(days=days)
+            self.handovers.prune(before=before)
+            self.measures.prune(before)
+            self.traces.prune(before)
+            self.ledger.prune(before)
 
     # -- questions for a person ----------------------------------------------------------------------------------------
 
@@ -943,12 +997,6 @@ def _sync_of(name: str, delete_all: bool) -> dict[str, Any]:
 
 def _to_stderr(said: str) -> None:
     print(f"mainstay: {said}", file=sys.stderr, flush=True)
-
-
-def _endpoint(provider: ProviderSettings) -> Endpoint:
-    from mainstay.models.providers.openai_compatible import Endpoint  # brings the HTTP client
-
-    return Endpoint(base_url=provider.base_url, api_key=provider.api_key or None)
 
 
 def _fetch(url: str) -> bytes:

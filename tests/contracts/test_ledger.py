@@ -9,13 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import delete, insert, update
 from tests.support import spending
 from tests.support.databases import open_fresh, skip_without_postgres
@@ -28,7 +34,6 @@ from mainstay.errors import Invalid
 from mainstay.storage import schema
 from mainstay.storage.database import DIALECTS, Database
 from mainstay.storage.ledger import SqlLedger
-from mainstay.storage.rows import micros
 from mainstay.types import Usage
 
 SEED = 20261122
@@ -56,10 +61,14 @@ def opened_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def database(opened_once: Database) -> Database:
-    with opened_once.write() as connection:
+    empty(opened_once)
+    return opened_once
+
+
+def empty(database: Database) -> None:
+    with database.write() as connection:
         for table in TABLES:
             connection.execute(delete(table))
-    return opened_once
 
 
 @pytest.fixture
@@ -68,9 +77,8 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture
-def ledger(database: Database, clock: FixedClock) -> Iterator[SqlLedger]:
-    made = SqlLedger(database, clock)
-    yield made
+def ledger(database: Database, clock: FixedClock) -> SqlLedger:
+    return SqlLedger(database, clock)
 
 
 def scopes(clock: FixedClock, payer: Payer = ALICE, cap_n: int = 1000) -> tuple[MoneyScope, ...]:
@@ -142,9 +150,7 @@ def test_expired_and_then_cancelled_stays_expired(ledger: SqlLedger, clock: Fixe
 def test_a_hold_lost_with_the_database_is_booked_all_the_same(database: Database, clock: FixedClock) -> None:
     ledger = SqlLedger(database, clock)
     hold = reserve(ledger, scopes(clock), 1, 700)
-    with database.write() as connection:
-        for table in TABLES:
-            connection.execute(delete(table))
+    empty(database)
     settle(ledger, hold, 450)
     settle(ledger, hold, 450)
     everywhere(ledger, 0, 450)
@@ -303,7 +309,7 @@ def test_settled_and_swept_at_the_same_moment(database: Database, clock: FixedCl
 def test_spent_by_threads(database: Database) -> None:
     """Some thousand operations of every kind at once, watched by the database itself."""
     print(f"seed {SEED}")
-    operations = 3000 if database.dialect == "sqlite" else 1000
+    operations = 2000 if database.dialect == "sqlite" else 800
     clock = SystemClock()
     terms = spending.agreement(operations)
     lines: list[str] = []
@@ -313,8 +319,8 @@ def test_spent_by_threads(database: Database) -> None:
             SqlLedger(database, clock), clock, terms, seed=SEED, operations=operations, threads=4, journal=lines.append
         )
         print(done, spending.audited(database, terms, lines))
-        assert done["refused"] > 50
-        assert done["held"] > 150
+        assert done["refused"] > 20
+        assert done["held"] > 100
         assert done["breached_n"] > 0
     finally:
         spending.unwatch(database)
@@ -436,19 +442,14 @@ class Known:
 class Books(RuleBasedStateMachine):
     """The ledger and a few dictionaries do the same; the dictionaries are obviously right."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
         super().__init__()
-        self.folder = TemporaryDirectory()
-        self.database, self.close = open_fresh("sqlite", Path(self.folder.name))
+        empty(database)
         self.clock = FixedClock()
-        self.ledger = SqlLedger(self.database, self.clock)
+        self.ledger = SqlLedger(database, self.clock)
         self.known: list[Known] = []
         self.held: Counter[str] = Counter()
         self.settled: Counter[str] = Counter()
-
-    def teardown(self) -> None:
-        self.close()
-        self.folder.cleanup()
 
     @initialize(service=st.integers(50, 400), user=st.integers(20, 200))
     def agree(self, service: int, user: int) -> None:
@@ -546,5 +547,12 @@ class Books(RuleBasedStateMachine):
         assert {s for s in (*self.held, *self.settled) if self.held[s] or self.settled[s]} <= totals.keys()
 
 
-Books.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None, derandomize=True)
-TestBooks = Books.TestCase
+def test_the_books_of_a_model(tmp_path: Path) -> None:
+    database, close = open_fresh("sqlite", tmp_path)
+    try:
+        run_state_machine_as_test(
+            lambda: Books(database),  # type: ignore[arg-type,return-value]  # any maker of machines will do
+            settings=settings(max_examples=40, stateful_step_count=30, deadline=None, derandomize=True),
+        )
+    finally:
+        close()

@@ -6,12 +6,8 @@ Real processes over one database, each with a journal of what its calls cost; th
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,64 +20,7 @@ from mainstay.storage.database import DIALECTS, open_database
 from mainstay.storage.ledger import SqlLedger
 
 SEED = 20261122
-ROOT = Path(__file__).parents[2]
-
-
-class Spenders:
-    """Processes that spend, each with its journal."""
-
-    def __init__(self, url: str, folder: Path, whole: int) -> None:
-        self._url, self._folder, self._whole = url, folder, whole
-        self._started = 0
-        self.running: list[subprocess.Popen[str]] = []
-
-    def start(self, operations: int) -> None:
-        self._started += 1
-        journal = self._folder / f"journal{self._started}"
-        journal.touch()
-        command = [sys.executable, "-m", "tests.support.spending", self._url, str(SEED + self._started)]
-        self.running.append(
-            subprocess.Popen(
-                [*command, str(operations), str(journal), str(self._whole)],
-                cwd=ROOT,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-
-    def busy(self) -> int:
-        """Lines in all journals."""
-        return sum(len(path.read_bytes().splitlines()) for path in self._folder.glob("journal*"))
-
-    def kill(self, one: subprocess.Popen[str]) -> bool:
-        """SIGKILL; whether it was still at work."""
-        self.running.remove(one)
-        one.kill()
-        _, said = one.communicate()
-        assert one.returncode in (0, -9), said
-        return one.returncode == -9
-
-    def finish(self, within_s: float) -> None:
-        for one in self.running:
-            _, said = one.communicate(timeout=within_s)
-            assert one.returncode == 0, said
-
-    def lines(self) -> list[str]:
-        """Whole lines: the last of a killed process may be half a line."""
-        texts = (path.read_text() for path in sorted(self._folder.glob("journal*")))
-        return [line for text in texts for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
-@contextmanager
-def spenders(url: str, folder: Path, whole: int) -> Iterator[Spenders]:
-    held = Spenders(url, folder, whole)
-    try:
-        yield held
-    finally:
-        for one in held.running:
-            one.kill()
-            with suppress(ValueError):  # its pipe was read to the end
-                one.communicate()
+PAUSE_S = 0.00002  # between two looks, for each operation: looking is not to be the work
 
 
 def struck(dialect: str, folder: Path, *, operations: int, processes: int, blows: int, threads: int) -> None:
@@ -95,7 +34,7 @@ def struck(dialect: str, folder: Path, *, operations: int, processes: int, blows
         database = open_database(at)
         try:
             spending.watch(database)
-            with spenders(at.url, folder, operations) as held:
+            with spending.spenders(at.url, folder, operations, SEED) as held:
                 share = operations // (processes + 1)
                 for _ in range(processes):
                     held.start(share)
@@ -107,21 +46,23 @@ def struck(dialect: str, folder: Path, *, operations: int, processes: int, blows
                 )
                 at_work.start()
                 killed = 0
-                for _ in range(blows):
-                    seen = held.busy()
-                    until = time.monotonic() + 60
-                    while held.busy() < seen + 20 and any(one.poll() is None for one in held.running):
-                        assert time.monotonic() < until, "nobody spends"
-                        time.sleep(0.02)
-                    time.sleep(rng.uniform(0, 0.1))
+                for n in range(1, blows + 1):
+                    while held.did() < operations * n // (blows + 1) and any(
+                        one.poll() is None for one in held.running
+                    ):
+                        time.sleep(PAUSE_S * operations)
                     alive = [one for one in held.running if one.poll() is None]
                     if not alive:
                         break
+                    time.sleep(rng.uniform(0, 0.05))
                     killed += held.kill(rng.choice(alive))
-                    held.start(share // 2)
+                    held.start(share * (blows + 1 - n) // (blows + 1))
                 at_work.join()
                 held.finish(1200)
-                print(spending.audited(database, terms, held.lines()), f"killed {killed}")
+                while (left := operations - held.did()) > 0:
+                    held.start(left)
+                    held.finish(1200)
+                print(f"{held.did()} operations, {killed} killed: {spending.audited(database, terms, held.lines())}")
                 assert killed >= max(1, blows // 2)
         finally:
             database.close()

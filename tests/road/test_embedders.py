@@ -68,7 +68,8 @@ def test_changing_the_embedder(tmp_path: Path) -> None:
         sync(app)
         before = [p.dense for p in search(app, "crane rope", "alice")]
     settings = (tmp_path / "mainstay.yaml").read_text() + (
-        "models: {embedder: other, providers: {other: {base_url: 'http://127.0.0.1:9/v1', model: m, dims: 256}}}\n"
+        "models:\n  embedder: other\n  providers:\n"
+        "    other: {base_url: 'http://127.0.0.1:9/v1', model: m, dims: 256, price: {input: '0', output: '0'}}\n"
     )
     (tmp_path / "mainstay.yaml").write_text(settings)
     other = Reversed()
@@ -99,7 +100,9 @@ def test_an_endpoint_embeds_and_its_failure_leaves_words(tmp_path: Path) -> None
     with up.Upstream(always=up.embeddings(dims=8)) as server:
         settings = f"""\
 sources: [{{name: docs, folder: documents}}]
-models: {{embedder: remote, providers: {{remote: {{base_url: "{server.base_url}", model: e, dims: 8}}}}}}
+models:
+  embedder: remote
+  providers: {{remote: {{base_url: "{server.base_url}", model: e, dims: 8, price: {{input: "0", output: "0"}}}}}}
 """
         with open_service(tmp_path, DOCUMENTS, settings=settings) as app:
             people(app, {"alice": ("staff",)})

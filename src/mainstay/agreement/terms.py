@@ -85,8 +85,8 @@ class Objective:
     """One promise that is measured: a ``measure``, its ``target`` and the rolling ``window`` it holds over.
 
     Latencies, cost and rates of what is bad are upper bounds; availability, groundedness and citation coverage are lower
-    bounds; shares are 0 to 1. ``team``, ``door`` (answers, chat, page, cli) and ``mode`` narrow it down. ``budget`` is the
-    share of requests that may miss a per-request bound before the objective itself is missed (a p95 has 0.05).
+    bounds; shares are 0 to 1. ``team`` and ``door`` (answers, chat, page, cli) narrow it down. What may go wrong before it is
+    missed is its error budget (a p95 permits 0.05 of the requests): see ``attainment``.
     """
 
     __pydantic_config__ = _FORBID

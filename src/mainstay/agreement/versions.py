@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -78,10 +79,15 @@ def digest(agreement: Agreement) -> str:
 def restored(text: str) -> Agreement:
     """The agreement that this content is. Errors: Invalid when another version of the program wrote what we do not know."""
     try:
-        return TypeAdapter(Agreement).validate_python(json.loads(text))
+        return _shape().validate_python(json.loads(text))
     except (ValidationError, ValueError, MainstayError) as error:
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise Invalid(f"a version of the agreement that this program can not read: {first}") from None
+
+
+@cache
+def _shape() -> TypeAdapter[Agreement]:
+    return TypeAdapter(Agreement)  # costs a tenth of a second to make
 
 
 def difference(old: Agreement, new: Agreement) -> list[Change]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from mainstay.agreement import Agreement
 from mainstay.answering.events import Draft
@@ -35,6 +36,7 @@ from mainstay.models.cache import (
 from mainstay.types import Clock, Mode, Status
 
 AUDITS_WAITING = 16
+LABELS_KEPT = timedelta(days=365)
 Anew = Callable[[Work], Draft | None]
 
 
@@ -77,6 +79,11 @@ class Caching:
 
     def close(self) -> None:
         self._auditor.shutdown(cancel_futures=True)
+
+    def prune(self) -> int:
+        """Forget what has expired, and what was learnt too long ago; how many answers."""
+        now = self._clock.now()
+        return self._cache.store.prune(at=now, labels_before=now - LABELS_KEPT)
 
     @contextmanager
     def look(self, work: Work) -> Iterator[Taken | Looked]:

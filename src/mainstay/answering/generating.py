@@ -105,8 +105,7 @@ class Generating:
         )
         route = [f"{name}:left_out" for name in plan.excluded]
         tried: list[str] = []
-        usage, failed = Usage(), None
-        spent = None if plan.order else self._too_dear(work, plan, passages)
+        usage, failed, spent = Usage(), None, None
         best: tuple[Draft, list[Event]] | None = None
         choice = plan.first
         while choice is not None:
@@ -136,7 +135,8 @@ class Generating:
             choice = plan.choice(decision.model) if decision.kind == "escalate" and decision.model else None
             route.append(drafted.route[-1] if choice is None else f"{name}:escalated")
         if best is None:
-            return self._none(route, failed, spent, work.spoken, usage)
+            too_dear = spent is not None or (not plan.order and self._too_dear(work, passages))
+            return self._none(route, failed, spent, too_dear, work.spoken, usage)
         drafted, held = best
         yield from held
         if route[-1] != drafted.route[-1]:  # an earlier draft was better than the one it was escalated to
@@ -148,17 +148,10 @@ class Generating:
         rules = self._agreement.routing
         return rules.below == "show" and (len(tried) > rules.escalations or not plan.better_than(tried))
 
-    def _too_dear(self, work: Work, plan: Plan, passages: Sequence[Passage]) -> Spent | None:
-        """Which limit of money left every model out, if it was money."""
+    def _too_dear(self, work: Work, passages: Sequence[Passage]) -> bool:
+        """Whether even the cheapest call is more than what the request may still cost."""
         request = self._request(work, passages, MIN_OUTPUT_TOKENS)
-        ceilings = [self._board.model(name).price.ceiling(request) for name in plan.excluded]
-        if not ceilings or min(ceilings) <= work.purse.left():
-            return None
-        try:
-            work.purse.cancel(work.purse.hold(min(ceilings), min(ceilings), "answer", "", ""))
-        except Spent as error:
-            return error
-        return None
+        return min(self._board.model(name).price.ceiling(request) for name in self._board.names) > _left(work.purse)
 
     def _final(self, failure: ModelFailure) -> bool:
         """A refusal is an outcome for the asker, not routed around unless the agreement says so; a wrong request stays wrong."""
@@ -172,12 +165,18 @@ class Generating:
         )
 
     def _none(
-        self, route: Sequence[str], failed: ModelFailure | None, spent: Spent | None, spoken: str, usage: Usage
+        self,
+        route: Sequence[str],
+        failed: ModelFailure | None,
+        spent: Spent | None,
+        too_dear: bool,
+        spoken: str,
+        usage: Usage,
     ) -> NoModel:
-        if failed is not None:
-            said = "model_down"
-        elif spent is not None:
+        if too_dear and failed is None:
             said = "too_dear"
+        elif failed is not None or any(not candidate.healthy for candidate in self._board.candidates()):
+            said = "model_down"
         else:
             said = "no_model"
         return NoModel(route=tuple(route), notice=phrase(said, spoken), spent=spent, usage=usage)
@@ -210,7 +209,7 @@ class Generating:
             max_output_tokens=most,
             allowed_models=_both(work.allowed, by_class),
             regions=self._agreement.governance.regions,
-            cap_left_n=work.purse.left(),
+            cap_left_n=_left(work.purse),
             why_not=dict.fromkeys(self._board.names, forbidden),
         )
 
@@ -234,7 +233,7 @@ class Generating:
             citations=look.citations,
             finish=look.finish,
             spent_n=work.purse.spent_n,
-            left_n=work.purse.left(),
+            left_n=_left(work.purse),
             deadline_left_s=work.deadline - self._clock.monotonic(),
             tried=tuple(tried),
         )
@@ -249,7 +248,7 @@ class Generating:
         while True:
             request = self._request(work, passages, self._board.max_output_tokens(name))
             least = model.price.ceiling(replace(request, max_output_tokens=MIN_OUTPUT_TOKENS))
-            if len(passages) > 1 and least > work.purse.left():
+            if len(passages) > 1 and least > _left(work.purse):
                 passages = passages[: len(passages) // 2]
                 continue
             try:
@@ -367,6 +366,11 @@ def _coverage(question: str, checked: CheckedDraft) -> float:
     asked = set(content(question))
     told = set(content(" ".join([checked.text, *(citation.quote for citation in checked.citations)])))
     return len(asked & told) / len(asked) if asked else 1.0
+
+
+def _left(purse: Purse) -> int:
+    """What the request may still cost. What budgets leave is found out by holding it: it changes with every other request."""
+    return purse.cap_n - purse.spent_n
 
 
 def _both(a: frozenset[str] | None, b: frozenset[str] | None) -> frozenset[str] | None:

@@ -23,6 +23,7 @@ from mainstay.answering.quoting import Quoting, sources_alone
 from mainstay.errors import Invalid, MainstayError, TooLarge, Unavailable
 from mainstay.guard.hidden_text import clean
 from mainstay.handover import HandOver, promise
+from mainstay.models.embedders.metered import paying
 from mainstay.records.measures import Measured
 from mainstay.records.traces import Journey, Traces
 from mainstay.resilience.ladder import Ladder, Standing, mode_for, mode_notice, static_text
@@ -34,6 +35,7 @@ from mainstay.text.words import content
 from mainstay.types import Actor, Answer, Citation, Clock, Filter, Mode, Passage, Question, Scope, Status
 
 HISTORY_TURNS = 6
+SPENT_S = 30.0  # how long a spent budget of the service is believed to be spent, before one request tries again
 AUDITOR = Actor(principal="service:cache-audit")
 WITHOUT_MODEL = (Mode.CACHED_ONLY, Mode.SOURCES_ONLY, Mode.STATIC)
 
@@ -164,7 +166,7 @@ class Answering:
         if verdict is not None and verdict.then == "refuse":
             journey.span("guard", refused=verdict.reason)
             return Draft(status=Status.REFUSED, text=verdict.text, route=(f"policy:{verdict.reason}",))
-        found = self._found(question, scope, journey)
+        found = self._found(question, scope, purse, journey)
         if verdict is not None:
             return self._handed_over(
                 question, actor, found, verdict.reason, Draft(status=Status.REFUSED, text=""), spoken, journey
@@ -233,7 +235,10 @@ class Answering:
         spent: Spent | None = drafted.spent
         if spent is None or spent.scope.kind == "request":
             return Mode.ECONOMY
-        return spent.scope.enter_mode or Mode.SOURCES_ONLY
+        own = spent.scope.enter_mode or Mode.SOURCES_ONLY
+        if spent.scope.kind == "service":  # the next ones need not find out for themselves
+            self._ladder.ask_for(own, "budget:call", "the service's budget does not pay for a call", for_s=SPENT_S)
+        return own
 
     def _for_a_person(self, draft: Draft) -> bool:
         rules = self._agreement.routing
@@ -288,8 +293,9 @@ class Answering:
         cap = self._agreement.request.cap_nanodollars
         return Purse(self._ledger, payer, self._agreement, cap, self._clock, deadline, backlog=self._backlog)
 
-    def _found(self, question: Question, scope: Scope, journey: Journey) -> Found:
-        found = self._searcher.search(replace(question, text=_in_context(question)), scope=scope)
+    def _found(self, question: Question, scope: Scope, purse: Purse, journey: Journey) -> Found:
+        with paying(purse):
+            found = self._searcher.search(replace(question, text=_in_context(question)), scope=scope)
         journey.span(
             "retrieve",
             passages=[passage.chunk for passage in found.passages],

@@ -120,7 +120,7 @@ def known_price(model: str, base_url: str, *, embeds: bool = False, at: datetime
     `embeds`: the model makes vectors, so that it has no price for output. `at` is the day the price must be in force, by
     default today; of prices by time of day the dearest counts.
     """
-    from genai_prices import data  # half a second, needed where the settings tell no price
+    from genai_prices import data  # costs 0.2 s, needed where the settings tell no price
 
     found: list[Price | None] = []
     for provider in data.providers:

@@ -11,6 +11,8 @@ requests are queued only for a short wait (a fifth of the allowed), so that the 
 and cost everybody the longest wait: the good and the bad queue of CoDel (Nichols and Jacobson, 2012, RFC 8289), as used
 for requests by B. Maurer, "Fail at Scale", 2015. Deciding on arrival makes newest-first order needless: nobody grows old
 in the queue for nothing.
+
+Retry-After of a rate is exact. That of load is the wait as it is expected now, at least a second: nobody can know who comes.
 """
 
 from __future__ import annotations
@@ -101,6 +103,7 @@ class _Waiter:
     priority: int
     number: int
     arrived: float
+    kind: tuple[int, bool]
     expected_s: float  # as it seemed on arrival, before it was corrected by what others had waited
     until: float  # the end of the wait
     deadline: float
@@ -210,14 +213,14 @@ class Admission:
             for who in named.who:
                 self._priorities[who] = max(named.priority, self._priorities.get(who, named.priority))
         self._service_s = expected_service_s
-        self._measured = False
+        self._measured = 0
         self._in_flight = 0
         self._at_work: Counter[str] = Counter()  # by user
         self._waiting = 0
         self._queues: dict[int, dict[str, deque[_Waiter]]] = {}  # by priority, then user
         self._places: dict[int, _Waiter] = {}  # all who wait, by number
         self._ends: list[tuple[float, int]] = []  # a heap of when who has waited long enough
-        self._waits: dict[int, tuple[float, float]] = {}  # by priority: mean wait as expected, and as it was
+        self._waits: dict[tuple[int, bool], tuple[float, float]] = {}  # by kind: mean wait as expected, and as it was
         self._served: dict[str, int] = {}  # of users at work or waiting: the turn at which they were last served
         self._turn = self._number = 0
         self._filled_at: float | None = None  # since when the queue has not been empty
@@ -330,12 +333,12 @@ class Admission:
         if not wait:
             raise self._refusal("queue", self._expected_s(self._waiting), now)
         plain = self._expected_s(self._ahead(principal, priority))
-        expected = plain * self._overtaken(priority)
+        expected = plain * self._overtaken(self._kind(principal, priority))
         allowed = self._allowed_s(now)
         if expected + self._service_s > deadline - now:
             raise self._refusal("deadline", expected + self._service_s - (deadline - now), now)
         if expected > allowed:
-            self._doubt(priority)
+            self._doubt(self._kind(principal, priority))
             raise self._refusal("wait", expected - allowed, now)
         if self._waiting >= self._traffic.queue and not self._make_room(principal, priority, now, answers):
             raise self._refusal("queue", self._expected_s(self._waiting), now)
@@ -362,23 +365,27 @@ class Admission:
             return 0.0
         return (ahead + 1) * self._service_s / self._traffic.concurrency
 
-    def _overtaken(self, priority: int) -> float:
-        """By how much those of this class wait longer than those ahead of them on arrival explain: more important ones come
-        later and go first."""
-        expected, was = self._waits.get(priority, (0.0, 0.0))
+    def _kind(self, principal: str, priority: int) -> tuple[int, bool]:
+        """Those who wait alike: by class, and whether more of the same user is at work, so that others go first."""
+        return priority, principal in self._at_work
+
+    def _overtaken(self, kind: tuple[int, bool]) -> float:
+        """By how much those of this kind wait longer than those ahead of them on arrival explain: others come later and go
+        first."""
+        expected, was = self._waits.get(kind, (0.0, 0.0))
         return min(max(was / expected, 1.0), _MOST_OVERTAKEN) if expected > 0 else 1.0
 
     def _waited(self, waiter: _Waiter, now: float) -> None:
-        expected, was = self._waits.get(waiter.priority, (0.0, 0.0))
+        expected, was = self._waits.get(waiter.kind, (0.0, 0.0))
         expected += _WEIGHT * (waiter.expected_s - expected)
         was += _WEIGHT * (now - waiter.arrived - was)
-        self._waits[waiter.priority] = (expected, was)
+        self._waits[waiter.kind] = (expected, was)
 
-    def _doubt(self, priority: int) -> None:
+    def _doubt(self, kind: tuple[int, bool]) -> None:
         """Somebody was refused for what others had waited: believe it a little less, since nobody waits who could disprove it."""
-        if priority in self._waits:
-            expected, was = self._waits[priority]
-            self._waits[priority] = (expected, was + _DOUBT * (expected - was))
+        if kind in self._waits:
+            expected, was = self._waits[kind]
+            self._waits[kind] = (expected, was + _DOUBT * (expected - was))
 
     def _ahead(self, principal: str, priority: int) -> int:
         """How many who wait would be served before a newcomer of this user: of others in its class at most as many as it
@@ -437,6 +444,7 @@ class Admission:
             priority=priority,
             number=self._number,
             arrived=now,
+            kind=self._kind(principal, priority),
             expected_s=expected_s,
             until=min(now + self._traffic.queue_wait_s, deadline),
             deadline=deadline,
@@ -546,8 +554,8 @@ class Admission:
             ticket._released = True
             now = self._clock.monotonic()
             took = max(now - ticket.began, 1e-3)
-            self._service_s = took if not self._measured else self._service_s + _WEIGHT * (took - self._service_s)
-            self._measured = True
+            self._measured += 1  # the first few count more, but none alone: it may have been a cold start
+            self._service_s += max(_WEIGHT, 1 / (self._measured + 1)) * (took - self._service_s)
             self._put_back(ticket.principal)
             self._tidy(now, answers)
         _answer(answers)

@@ -38,7 +38,7 @@ class _Place:
         self.ids: list[str] = []
         self.known: set[str] = set()
         self.questions: list[str] = []
-        self.reads: list[int] = []
+        self.reads: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self.codes: dict[str, int] = {}
         self.vectors: npt.NDArray[np.float32] = np.zeros((0, 0), np.float32)
         self.newest = 0
@@ -53,12 +53,13 @@ class _Place:
             grown = np.zeros((max(64, needed, 2 * len(self.vectors)), len(fresh[0][1])), np.float32)
             grown[: len(self.ids)] = self.vectors[: len(self.ids)] if self.ids else 0
             self.vectors = grown
+            self.reads = np.concatenate([self.reads, np.zeros(len(grown) - len(self.reads), np.int32)])
         for row, vector in fresh:
             self.vectors[len(self.ids)] = vector
+            self.reads[len(self.ids)] = self.codes.setdefault(row.read_set, len(self.codes))
             self.ids.append(row.entry_id)
             self.known.add(row.entry_id)
             self.questions.append(row.question)
-            self.reads.append(self.codes.setdefault(row.read_set, len(self.codes)))
 
     def drop(self, gone: set[str]) -> None:
         keep = [at for at, entry_id in enumerate(self.ids) if entry_id not in gone]
@@ -66,14 +67,14 @@ class _Place:
         self.ids = [self.ids[at] for at in keep]
         self.known = set(self.ids)
         self.questions = [self.questions[at] for at in keep]
-        self.reads = [self.reads[at] for at in keep]
+        self.reads = self.reads[keep]
 
     def nearest(
         self, read_set: str, vector: npt.NDArray[np.float32], least: float, limit: int
     ) -> list[tuple[str, str, float]]:
         if read_set not in self.codes or not self.ids or self.vectors.shape[1] != len(vector):
             return []
-        rows = np.flatnonzero(np.array(self.reads, np.int32) == self.codes[read_set])
+        rows = np.flatnonzero(self.reads[: len(self.ids)] == self.codes[read_set])
         whole = len(rows) == len(self.ids)
         scores = (self.vectors[: len(self.ids)] if whole else self.vectors[rows]) @ vector
         near = np.flatnonzero(scores >= least)
@@ -99,7 +100,7 @@ class SqlCache:
             select(cached_answer)
             .where(cached_answer.c.place == place, cached_answer.c.exact == exact)
             .where(cached_answer.c.expires > micros(at))
-            .order_by(cached_answer.c.created.desc(), cached_answer.c.entry_id.desc())
+            .order_by(cached_answer.c.created.desc())
             .limit(1)
         )
         with self._db.read(scope) as connection:

@@ -42,6 +42,7 @@ from mainstay.storage.schema import measure, money_entry, money_scope, trace
 from mainstay.types import Clock, Status, Usage
 
 SWEPT_AT_ONCE = 500
+PRUNED_AT_ONCE = 500
 SHORTEST_MEMORY = timedelta(days=1)
 """A closed hold is remembered for at least so long: settling it twice must do nothing."""
 FORGOTTEN = timedelta(hours=1)
@@ -323,7 +324,7 @@ class SqlLedger:
             wrong.append(f"{forgotten} holds are open long past their time: nobody sweeps")
         return wrong
 
-    def standing(self) -> Standing:
+    def standing(self, since: datetime | None = None) -> Standing:
         breach = and_(table.c.state.in_(("settled", "cancelled")), table.c.settled_n > table.c.amount_n)
         with self._db.read() as connection:
             rows = connection.execute(
@@ -334,7 +335,9 @@ class SqlLedger:
                     _sum(table.c.settled_n).label("settled_n"),
                     _count(breach).label("breaches"),
                     _sum(case((breach, table.c.settled_n - table.c.amount_n), else_=0)).label("breached_n"),
-                ).group_by(table.c.state)
+                )
+                .where(*_between(since, None))
+                .group_by(table.c.state)
             ).all()
             overdue = connection.scalar(select(func.count()).select_from(table).where(_overdue(self._clock.now())))
         held = {row.state: row for row in rows}
@@ -399,32 +402,29 @@ class SqlLedger:
         return _report(by, rows)
 
     def prune(self, before: datetime) -> int:
-        """What a scope that still counts was spent of is kept in one entry of its own; scopes that are over go."""
+        """What a scope that still counts was spent of is kept in one entry of its own; scopes that are over go. Every
+        transaction leaves books that add up."""
         before = min(before, self._clock.now() - SHORTEST_MEMORY)
         old = and_(table.c.created < micros(before), table.c.state != "open")
-        ended = micros(before - SHORTEST_MEMORY) or 0
+        ended = micros(before - SHORTEST_MEMORY)
         over = and_(
             money_scope.c.held_n == 0,
             case(
                 (money_scope.c.kind == "request", money_scope.c.window_start < ended),
-                else_=func.coalesce(money_scope.c.window_end <= ended, False),
+                else_=func.coalesce(money_scope.c.window_end <= ended, literal(False)),
             ),
         )
+        pruned = 0
+        while True:
+            with self._db.write() as connection:
+                ids = connection.scalars(select(table.c.hold_id).where(old).limit(PRUNED_AT_ONCE)).all()
+                _forget(connection, ids, over, micros(before))
+            pruned += len(ids)
+            if len(ids) < PRUNED_AT_ONCE:
+                break
         with self._db.write() as connection:
-            mine = and_(money_entry.c.reason != CARRIED, money_entry.c.hold_id.in_(select(table.c.hold_id).where(old)))
-            carried = _added_up(connection, mine)
-            connection.execute(delete(money_entry).where(mine))
-            pruned = int(connection.execute(delete(table).where(old)).rowcount)
-            gone = set(connection.scalars(select(money_scope.c.scope_id).where(over)))
-            connection.execute(delete(money_scope).where(over))
-            for scope_id in sorted({*carried} - gone):
-                _carry(connection, scope_id, carried[scope_id], micros(before))
-            connection.execute(
-                delete(money_entry).where(
-                    money_entry.c.reason == CARRIED,
-                    money_entry.c.hold_id.not_in(select(money_scope.c.scope_id)),
-                )
-            )
+            gone = connection.scalars(select(money_scope.c.scope_id).where(over, money_scope.c.kind != "request")).all()
+            _drop(connection, gone)
         return pruned
 
 
@@ -552,6 +552,24 @@ def _enter(
             "at": micros(now),
         },
     )
+
+
+def _forget(connection: Connection, holds: Sequence[str], over: ColumnElement[bool], at: int | None) -> None:
+    """Take closed holds away. A request's own scope goes with it when it is over."""
+    mine = money_entry.c.hold_id.in_(holds)
+    carried = _added_up(connection, mine)
+    connection.execute(delete(money_entry).where(mine))
+    connection.execute(delete(table).where(table.c.hold_id.in_(holds)))
+    requests = and_(money_scope.c.scope_id.in_(sorted(carried)), money_scope.c.kind == "request", over)
+    gone = set(connection.scalars(select(money_scope.c.scope_id).where(requests)))
+    for scope_id in sorted({*carried} - gone):
+        _carry(connection, scope_id, carried[scope_id], at)
+    _drop(connection, sorted(gone))
+
+
+def _drop(connection: Connection, scopes: Sequence[str]) -> None:
+    connection.execute(delete(money_scope).where(money_scope.c.scope_id.in_(scopes)))
+    connection.execute(delete(money_entry).where(money_entry.c.reason == CARRIED, money_entry.c.hold_id.in_(scopes)))
 
 
 def _carry(connection: Connection, scope_id: str, amount: Booked, at: int | None) -> None:

@@ -337,9 +337,8 @@ cached_answer = Table(
     Column("hits", BigInteger, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
-    Index("cached_answer_by_exact", "place", "exact"),
+    Index("cached_answer_by_exact", "place", "exact", "created"),
     Index("cached_answer_by_time", "place", "created"),
-    Index("cached_answer_by_use", "hits", "created"),
     Index("cached_answer_by_expiry", "expires"),
     Index("cached_answer_by_owner", "owner"),
 )

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, delete, select
 
 from mainstay.records.measures import Measured
 from mainstay.records.traces import Span, Trace
@@ -41,6 +41,11 @@ class SqlTraces:
             )
             if measured is not None:
                 put_measure(connection, measured)
+
+    def prune(self, before: datetime) -> int:
+        """Forget journeys that began before; how many."""
+        with self._db.write(alone=False) as connection:
+            return connection.execute(delete(table).where(table.c.at < micros(before))).rowcount
 
     def get(self, request_id: str) -> Trace | None:
         with self._db.read() as connection:

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from mainstay.access.directory import ANONYMOUS
 from mainstay.access.keys import Permission, permit
 from mainstay.app import App
-from mainstay.errors import Invalid, Unauthenticated
+from mainstay.errors import Exhausted, Invalid, Unauthenticated
 from mainstay.resilience.admission import Ticket, Waiting
 from mainstay.types import Actor
 from mainstay.web.sessions import Session, Sessions, Tries
@@ -30,6 +30,7 @@ PERMISSION = "x-permission"
 SIGNED_IN = "signed-in"
 ADMITTED = (str(Permission.ASK), str(Permission.SEARCH))
 """What counts against the agreement's traffic."""
+DOORS = {"/v1/answers": "answers", "/v1/chat/completions": "chat"}
 
 
 def _only(request: Request, header: str) -> str | None:
@@ -85,13 +86,23 @@ class Desk:
         """Whose priority an actor may have; looked up only where the agreement names some."""
         return self.app.groups_of(actor.principal) if self.app.settings.agreement.traffic.classes else ()
 
-    async def turn(self, actor: Actor) -> Ticket:
+    async def turn(self, request: Request, actor: Actor) -> Ticket:
         """A place among the requests at work; who waits for one takes no thread. Errors: Exhausted."""
         app = self.app
         until = app.clock.monotonic() + app.settings.agreement.request.deadline_s
         groups = await run_in_threadpool(self.groups, actor) if app.settings.agreement.traffic.classes else ()
-        answer = app.admission.try_admit(actor.principal, actor.key_id, groups, until)
-        return await answer.granted() if isinstance(answer, Waiting) else answer
+        try:
+            answer = app.admission.try_admit(actor.principal, actor.key_id, groups, until)
+            return await answer.granted() if isinstance(answer, Waiting) else answer
+        except Exhausted as error:
+            # Those who exceed a rate of their own were told so before; who is refused for load was failed by us.
+            app.turned_away(
+                actor,
+                request_id=request.state.request_id,
+                door=DOORS.get(request.url.path, ""),
+                ours=not error.where.endswith("_per_minute"),
+            )
+            raise
 
     def own_id(self, request: Request) -> str:
         """The id to keep this request's trace under: the one the caller offered if nobody has used it, else a new one."""
@@ -123,7 +134,7 @@ class Guarded(APIRoute):
             actor = request.state.actor = await run_in_threadpool(desk.admit, request, needed)
             if needed in ADMITTED:
                 # Held until the response has left: the envelope gives it back, however that ends.
-                request.state.ticket = await desk.turn(actor)
+                request.state.ticket = await desk.turn(request, actor)
             return await handle(request)
 
         return guarded

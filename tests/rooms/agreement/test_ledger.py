@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mainstay.agreement.budgets import Payer, scopes_of
+from mainstay.agreement.budgets import MoneyScope, Payer, scopes_of
 from mainstay.agreement.ledger import Backlog, Booked, Hold, Purse, Spent
 from mainstay.agreement.terms import Agreement, Budget
 from mainstay.clock import FixedClock
@@ -200,6 +200,36 @@ def test_without_a_backlog_who_could_not_settle_settles_again(world: World) -> N
     world.ledger.away = False
     purse.settle(held, actual_n=300, usage=USAGE)
     assert (purse.spent_n, world.booked("request")) == (300, Booked(settled_n=300))
+
+
+class Generous:
+    """A ledger that gives whatever it is asked for, once all have asked."""
+
+    def __init__(self, clock: FixedClock, asking: int) -> None:
+        self._clock, self._gate = clock, threading.Barrier(asking)
+
+    def reserve(self, payer: Payer, scopes: tuple[MoneyScope, ...], **asked: Any) -> Hold:
+        self._gate.wait(timeout=10)
+        now = self._clock.now()
+        return Hold(
+            hold_id=self._clock.new_id("hold"),
+            amount_n=asked["most_n"],
+            expires=now,
+            scopes=scopes,
+            payer=payer,
+            purpose=asked["purpose"],
+            model=asked["model"],
+            price_version=asked["price_version"],
+            created=now,
+        )
+
+
+def test_the_cap_holds_whatever_the_ledger_says(world: World) -> None:
+    """The purse counts what its calls are asking for at this moment, too."""
+    world.ledger = Generous(world.clock, 4)
+    purse = world.purse()
+    held = granted(together(8, lambda _: hold(purse, 50, 300)))
+    assert sorted(one.amount_n for one in held) == [100, 300, 300, 300]
 
 
 # -- where others lost count -------------------------------------------------------------------------------------------

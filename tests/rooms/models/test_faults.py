@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,18 @@ from tests.support.formats import FORMATS
 from tests.support.upstream import Upstream
 
 from mainstay.errors import Invalid
-from mainstay.models.chat import ChatModel, ChatRequest, Delta, Done, Event, FailureKind, Message, ModelFailure, failure
+from mainstay.models.chat import (
+    ChatModel,
+    ChatRequest,
+    Delta,
+    Done,
+    Event,
+    FailureKind,
+    Message,
+    ModelFailure,
+    Reason,
+    failure,
+)
 from mainstay.models.prices import Price
 from mainstay.models.providers import build_model
 from mainstay.models.providers.wire import Wire
@@ -80,6 +92,23 @@ def test_a_fault_has_one_kind_in_every_format(wire: Wire, fault: Fault, kind: st
         assert error.retry_after_s == fault.retry_after_s
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_the_same_twenty_times_at_once(wire: Wire, fault: Fault, kind: str) -> None:
+    with Upstream(always=fault.behaviour) as upstream:
+        model = model_at(upstream, wire, kind, **{"idle_s": 5, **{name: 3 * s for name, s in fault.limits.items()}})
+
+        def outcome(_: int) -> FailureKind | Reason:
+            try:
+                return model.complete(ask(tools=fault.tools)).reason
+            except ModelFailure as error:
+                return error.kind
+
+        with ThreadPoolExecutor(20) as threads:
+            assert set(threads.map(outcome, range(20))) == {fault.kind or fault.ends}
+
+
 def test_the_faults_cover_every_kind() -> None:
     assert {fault.kind for fault in FAULTS.values()} >= set(FailureKind) - {FailureKind.DEADLINE}
 
@@ -115,13 +144,9 @@ def test_what_was_declined_is_not_routed_around() -> None:
 
 
 def test_the_manual_has_the_same_rules() -> None:
-    rows = re.findall(
-        r"^\| `(\w+)` \|[^|]*\| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|", PAGE.read_text("utf-8"), re.MULTILINE
-    )
-    told = {
-        kind: (then.strip(), otherwise.strip(), breaker.strip(), alarm.strip())
-        for kind, then, otherwise, breaker, alarm in rows
-    }
+    lines = PAGE.read_text("utf-8").partition("## When a call fails")[2].splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:]] for line in lines if re.match(r"\| `\w+` \|", line)]
+    told = {row[0].strip("`"): tuple(row[2:6]) for row in rows}
     assert len(rows) == len(told)
     assert told == {
         str(kind): (

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import socket
 import ssl
 import subprocess
@@ -23,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import upstream as up
+from tests.support.faults import TOOL
 from tests.support.upstream import Behaviour, Upstream
 
 from mainstay.errors import Invalid, MainstayError, Unavailable
@@ -36,17 +38,17 @@ from mainstay.models.chat import (
     ModelFailure,
     ModelRefused,
     ModelUnavailable,
+    ToolCall,
+    ToolSpec,
     collected,
+    failure,
 )
 from mainstay.models.embedders import Embedder
 from mainstay.models.prices import Price
-from mainstay.models.providers.openai_compatible import (
-    ChatSettings,
-    EmbedderSettings,
-    Endpoint,
-    OpenAiCompatibleEmbedder,
-    OpenAiCompatibleModel,
-)
+from mainstay.models.providers.embeddings import EmbedderSettings, OpenAiCompatibleEmbedder
+from mainstay.models.providers.endpoint import Endpoint
+from mainstay.models.providers.openai_compatible import OpenAiCompatibleModel
+from mainstay.models.providers.reading import ChatSettings, ToolCalls
 from mainstay.models.providers.sse import Garbage, Unfinished, frames
 from mainstay.models.providers.wire import Wire
 from mainstay.types import Usage
@@ -190,6 +192,150 @@ def test_a_refusal_is_an_outcome_with_its_text(wire: Wire) -> None:
 def test_a_missing_or_absurd_usage_is_none(wire: Wire, usage: object) -> None:
     with Upstream(up.good("Yes.", usage=usage)) as upstream:
         assert model_at(upstream.base_url, wire).complete(ask()).usage is None
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"prompt_tokens_details": {"cached_tokens": 10}},
+        {"prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 5}},
+        {"prompt_tokens_details": {"cached_tokens": -1}},
+        {"prompt_tokens_details": "many"},
+        {"completion_tokens_details": {"reasoning_tokens": 4}},
+    ],
+)
+def test_details_that_cannot_be_make_the_usage_absurd(wire: Wire, details: dict[str, object]) -> None:
+    with Upstream(up.good("Yes.", usage={"prompt_tokens": 9, "completion_tokens": 3, **details})) as upstream:
+        assert model_at(upstream.base_url, wire).complete(ask()).usage is None
+
+
+def test_the_details_of_usage_are_read(wire: Wire) -> None:
+    usage = {
+        "prompt_tokens": 9,
+        "completion_tokens": 3,
+        "prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 2, "audio_tokens": None},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+    plain = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": None}
+    with Upstream(up.good("Yes.", usage=usage), up.good("Yes.", usage=plain)) as upstream:
+        model = model_at(upstream.base_url, wire)
+        assert model.complete(ask()).usage == Usage(
+            input_tokens=9, output_tokens=3, cached_input_tokens=5, cache_write_tokens=2, reasoning_tokens=3
+        )
+        assert model.complete(ask()).usage == Usage(input_tokens=9, output_tokens=3)
+
+
+# Tools
+
+
+def piece(index: int | None, id_: str | None = None, name: str | None = None, arguments: str | None = None) -> str:
+    function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
+    told = {"index": index, "id": id_, "type": "function", "function": function}
+    return up.framed({"tool_calls": [{key: value for key, value in told.items() if value is not None}]})
+
+
+def test_a_conversation_with_tools_goes_there_and_back(wire: Wire) -> None:
+    asked = ToolCall(id="call_0", name=TOOL.name, arguments_json='{"word": "mainstay"}')
+    other = ToolCall(id="call_1", name=TOOL.name, arguments_json="{}")
+    calls = [(asked.id, asked.name, ['{"word": ', '"mainstay"}']), (other.id, other.name, [])]
+    with Upstream(up.good("I look.", reason="tool", calls=calls)) as upstream:
+        model = model_at(upstream.base_url, wire)
+        completion = model.complete(ask(tools=(TOOL,)))
+        assert (completion.text, completion.reason, completion.tool_calls) == ("I look.", "tool", (asked, other))
+        messages = (
+            Message(role="user", content="What is it?"),
+            Message(role="assistant", content="I look.", tool_calls=completion.tool_calls),
+            Message(role="tool", content="A rope.", tool_call_id="call_0"),
+        )
+        model.complete(ask(messages=messages, tools=(TOOL,)))
+        body = upstream.calls[1].body
+    assert body["tools"] == [
+        {
+            "type": "function",
+            "function": {"name": TOOL.name, "description": TOOL.description, "parameters": TOOL.schema},
+        }
+    ]
+    assert body["messages"][1]["tool_calls"][0] == {
+        "id": "call_0",
+        "type": "function",
+        "function": {"name": TOOL.name, "arguments": '{"word": "mainstay"}'},
+    }
+    assert body["messages"][2] == {"role": "tool", "content": "A rope.", "tool_call_id": "call_0"}
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [piece(0, "a", TOOL.name, "{}")],
+        [piece(None, "a", TOOL.name, "{}")],  # sent whole, without index
+        [piece(0, "a", TOOL.name), piece(0, "a", TOOL.name, "{"), piece(0, "a", None, "}")],  # id repeated
+        [piece(0, "a", TOOL.name)],  # no arguments
+    ],
+)
+@pytest.mark.parametrize("reason", ["stop", "tool_calls"])
+def test_dialects_of_tool_calls(wire: Wire, frames: list[str], reason: str) -> None:
+    with Upstream(up.streamed(*frames, up.framed({}, reason), "data: [DONE]\n\n")) as upstream:
+        completion = model_at(upstream.base_url, wire).complete(ask(tools=(TOOL,)))
+    assert (completion.reason, completion.tool_calls) == (
+        "tool",
+        (ToolCall(id="a", name=TOOL.name, arguments_json="{}"),),
+    )
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [piece(0, "a", TOOL.name, "{}"), piece(0, "b", TOOL.name, "{}")],  # two calls under one index
+        [piece(0, "a", TOOL.name, "{}"), piece(2, "b", TOOL.name, "{}")],  # a gap
+        [piece(0, "a", TOOL.name, "{}"), piece(1, "a", TOOL.name, "{}")],  # one call twice
+        [piece(0, None, TOOL.name, "{}")],
+        [piece(0, "a", None, "{}")],
+        [piece(None, None, None, "{}")],
+        [piece(0, "a", "other", "{}")],
+        [piece(0, "a", TOOL.name, "[]")],
+        [piece(0, "a", TOOL.name, '{"a": NaN}')],
+        [piece(0, "a", TOOL.name, '{"a": 1}'), piece(0, None, None, '{"a": 1}')],
+        [up.framed({"tool_calls": {"index": 0}})],
+        [up.framed({"tool_calls": [{"index": 0, "id": "a", "function": {"name": 7}}]})],
+        [up.framed({}, "tool_calls"), piece(0, "a", TOOL.name, "{}")],
+    ],
+)
+def test_tool_calls_that_do_not_hold_together_are_malformed(wire: Wire, frames: list[str]) -> None:
+    error = failing(up.streamed(*frames, up.framed({}, "tool_calls"), "data: [DONE]\n\n"), wire, ask(tools=(TOOL,)))
+    assert error.kind is FailureKind.MALFORMED
+
+
+def test_a_tool_call_that_was_cut_short_is_none(wire: Wire) -> None:
+    spoken = up.streamed(piece(0, "a", TOOL.name, '{"wor'), up.framed({}, "length"), "data: [DONE]\n\n")
+    with Upstream(spoken) as upstream:
+        completion = model_at(upstream.base_url, wire).complete(ask(tools=(TOOL,)))
+    assert (completion.reason, completion.tool_calls) == ("length", ())
+
+
+@given(st.lists(st.integers(1, 40), max_size=6))
+def test_arguments_do_not_depend_on_how_they_are_cut(cuts: list[int]) -> None:
+    text = json.dumps({"word": 'Grüße "x"', "n": [1, 2]}, ensure_ascii=False)
+    places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    pieces = [text[a:b] for a, b in itertools.pairwise(places)]
+    calls = ToolCalls([TOOL.name], lambda what: failure(FailureKind.MALFORMED, what, where="here"))
+    calls.begin("a", TOOL.name)
+    for part in pieces:
+        calls.add(0, part)
+    assert calls.whole() == (ToolCall(id="a", name=TOOL.name, arguments_json=text),)
+
+
+def test_tools_count_in_the_bound_and_are_checked() -> None:
+    assert ask(tools=(TOOL,)).input_token_bound > ask().input_token_bound + len(json.dumps(TOOL.schema))
+    with pytest.raises(Invalid):
+        ask(tools=(TOOL, TOOL))
+    with pytest.raises(Invalid):
+        ask(tools=(ToolSpec(name="two words", description="", schema={}),))
+    with pytest.raises(Invalid):
+        ask(tools=(TOOL,), json_schema={})
+    with pytest.raises(Invalid):
+        ask(messages=(Message(role="tool", content="whose?"),))
+    with pytest.raises(Invalid):
+        ask(messages=(Message(role="user", content="", tool_calls=(ToolCall(id="a", name="b", arguments_json="{}"),)),))
 
 
 def test_thinking_is_progress_but_no_text(wire: Wire) -> None:

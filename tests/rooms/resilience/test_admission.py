@@ -190,6 +190,37 @@ def test_whoever_floods_does_not_keep_another_waiting() -> None:
     assert max(waited) <= 2, waited
 
 
+@given(
+    slots=st.integers(1, 4),
+    calm_at=st.lists(st.integers(0, 30), min_size=1, max_size=6),
+    ends=st.lists(st.integers(0, 3), min_size=80, max_size=80),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_fairness_holds_for_any_order_of_ends(slots: int, calm_at: list[int], ends: list[int]) -> None:
+    """One user always has 20 requests waiting. Another, with one at a time, is let past by at most two of them."""
+    admission = gate(concurrency=slots, queue=64, queue_wait_s=1e6)
+    places: list[Waiting] = []
+    held = [admission.admit("user:flood") for _ in range(slots)]
+    calm: Waiting | None = None
+    passed = 0
+    for step, which in enumerate(ends):
+        while len(places) < 20:
+            places.append(waiting(admission.try_admit("user:flood")))
+        if calm is None and step in calm_at:
+            got = admission.try_admit("user:calm")
+            calm, passed = waiting(got), 0
+        held.pop(which % len(held)).release()
+        for place in [place for place in places if place.ready.done()]:
+            places.remove(place)
+            held.append(place.ready.result())
+            passed += calm is not None
+        if calm is not None and calm.ready.done():
+            held.append(calm.ready.result())
+            calm = None
+        assert calm is None or passed <= 2
+    assert calm is None or passed <= 2
+
+
 def test_a_full_queue_sends_away_the_newest_of_the_lowest_class() -> None:
     admission = gate(concurrency=1, queue=3, queue_wait_s=100.0)
     admission.admit("user:a", groups=("desk",))
@@ -384,14 +415,16 @@ def test_an_async_door_is_told_when_its_time_is_over() -> None:
 # -- overload ----------------------------------------------------------------------------------------------------------
 
 
-def test_three_times_too_much() -> None:
-    """Six minutes of virtual time at three times what 16 slots can do, by 40 users, in two classes.
+@pytest.mark.parametrize(("users", "share", "p95_s"), [(40, 0.0, 3.0), (2000, 0.0, 2.5), (40, 0.2, 4.5)])
+def test_three_times_too_much(users: int, share: float, p95_s: float) -> None:
+    """Minutes of virtual time at three times what 16 slots can do; a share of it important.
 
-    Who gets a ticket waited little, who does not was told at once, the slots were never idle, the important were served."""
+    Who gets a ticket waited little, who does not was told at once, the slots were never idle, the important were served.
+    """
     rng, clock = random.Random(20260711), FixedClock()
     print("seed 20260711")
     admission = gate(clock, concurrency=16, queue=64, queue_wait_s=5.0)
-    service_s, horizon = 2.0, 360.0
+    service_s, horizon = 2.0, 240.0
     ends: list[tuple[float, int, Ticket]] = []
     places: deque[tuple[float, bool, Waiting]] = deque()
     waits: dict[bool, list[float]] = {False: [], True: []}
@@ -424,11 +457,11 @@ def test_three_times_too_much() -> None:
         else:
             clock.advance(timedelta(seconds=max(0.0, following - now)))
             following += rng.expovariate(3 * 16 / service_s)
-            important = rng.random() < 0.2
+            important = rng.random() < share
             arrived[important] += 1
             try:
                 got = admission.try_admit(
-                    f"user:{rng.randrange(40)}", None, ("desk",) if important else (), clock.monotonic() + 30
+                    f"user:{rng.randrange(users)}", None, ("desk",) if important else (), clock.monotonic() + 30
                 )
                 if isinstance(got, Ticket):
                     begin(got, important)
@@ -439,16 +472,18 @@ def test_three_times_too_much() -> None:
                 retries.append(refused.retry_after_s)
         look()
 
-    served = {important: sorted(held) for important, held in waits.items()}
-    p95 = {important: held[len(held) * 95 // 100] for important, held in served.items()}
-    total = len(served[False]) + len(served[True])
+    total = sum(len(held) for held in waits.values())
+    p95 = {important: sorted(held)[len(held) * 95 // 100] for important, held in waits.items() if held}
     print(f"p95 wait {p95}, served {total}, told {dict(told)}, arrived {dict(arrived)}")
     assert 1 <= min(retries) <= max(retries) <= 30
-    assert p95[True] < 1.5  # one of 16 slots comes free each 0.125 s, and they need 60 % of them
-    assert p95[False] < 2.5  # an endless queue of 5 s would stand at 5
+    assert max(waits[False]) <= 5.0
+    assert sorted(waits[False])[len(waits[False]) // 2] < 1.0  # a queue at its full length would stand at 5
+    assert p95[False] < p95_s
     assert told["late"] < 0.02 * told["at once"]
     assert total > 0.95 * (horizon - 60) * 16 / service_s
-    assert len(served[True]) > 0.95 * arrived[True] * (horizon - 60) / horizon
+    if share:
+        assert p95[True] < 1.5  # one of 16 slots comes free each 0.125 s, and they need 60 % of them
+        assert len(waits[True]) > 0.9 * arrived[True] * (horizon - 60) / horizon
 
 
 class Gate(RuleBasedStateMachine):
@@ -497,7 +532,6 @@ class Gate(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9), forget=st.booleans())
     def finish(self, which: int, forget: bool) -> None:
         done = self.tickets.pop(which % len(self.tickets))
-        waited = [priority for priority, _ in self.places]
         if forget:
             del done
         else:
@@ -506,7 +540,7 @@ class Gate(RuleBasedStateMachine):
         gone = self.collect()
         left = [priority for priority, _ in self.places]
         if gone and left:
-            assert max(left) <= gone[0] or max(waited) > max(left)  # no lower one goes before a higher one
+            assert min(gone) >= max(left)  # no lower one goes before a higher one
 
     @precondition(lambda self: self.places)
     @rule(which=st.integers(0, 9), how=st.sampled_from(["leave", "cancel"]))
@@ -545,4 +579,4 @@ class Gate(RuleBasedStateMachine):
 
 
 TestGate = Gate.TestCase
-TestGate.settings = settings(max_examples=100, stateful_step_count=40, deadline=None, derandomize=True)
+TestGate.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.support.services import static_embedder
 
 from mainstay.app import App
 from mainstay.cli.demo import fill_demo, write_demo
@@ -13,7 +14,6 @@ from mainstay.retrieval.ambiguity import Ambiguity, ambiguity
 from mainstay.retrieval.search import Found
 from mainstay.settings import load
 from mainstay.types import Actor, Filter, MetaValue, Passage, Question
-from tests.support.services import static_embedder
 
 
 def passage(text: str, title: str, *, score: float = 1.0, heading: str = "", **metadata: MetaValue) -> Passage:
@@ -117,7 +117,7 @@ def test_headings_of_one_document_that_are_names_are_asked_about() -> None:
             NOTICE,
             (
                 GERMANY,
-                passage("Employees on probation in this period get 12 notices.", "Leaving: France", region="France"),
+                passage("The notice board for employees is 12 metres long.", "Leaving: France", region="France"),
             ),
         ),
         ("nothing fits", "When is the best time to prune an apple tree?", (GERMANY, FRANCE)),

@@ -27,6 +27,7 @@ from mainstay.models.cache.ports import Label, Wording
 LEAST = 0.9  # no less alike is ever served
 STEPS = (0.9, 0.95, 0.98, 0.99)
 CONFIDENCE = 0.95
+HERE = 30  # so many labels of a step itself, before what is above it speaks for it
 FEW = 6  # an entry with fewer labels tells nothing about itself
 _SHARES = tuple(round(0.005 * i, 3) for i in range(1, 100))
 _NORMAL = NormalDist()
@@ -82,8 +83,9 @@ def permits(labels: Sequence[Label], wording: Wording, similarity: float, limit:
     told = counted(labels, wording, similarity)
     if wording in (Wording.EXACT, Wording.SAME):
         return told.lower <= limit
-    here_is_no_worse = told.wrong_here <= limit * told.labels_here  # clean steps above do not hide this one
-    return told.upper <= limit and here_is_no_worse
+    # Clean steps above must not hide this one: it was looked at itself, and is no worse than it may be.
+    seen_itself = told.labels_here >= HERE and told.wrong_here <= limit * told.labels_here
+    return told.upper <= limit and seen_itself
 
 
 def anew(labels: Sequence[Label], similarity: float, limit: float) -> float:

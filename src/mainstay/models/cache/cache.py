@@ -28,7 +28,7 @@ from mainstay.models.cache.ports import Asked, CachedAnswer, CacheStore, Entry, 
 from mainstay.types import Clock, Scope
 
 T = TypeVar("T")
-LOOK_S = 0.25  # a look that takes longer than this is not worth waiting for: the store is left alone for a while
+LOOK_S = 1.0  # a look that takes longer than this is not worth waiting for: the store is left alone for a while
 REST_S = 5.0
 CANDIDATES = 8
 LABELS = 4000

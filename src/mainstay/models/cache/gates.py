@@ -46,6 +46,7 @@ _APOSTROPHES = str.maketrans(
 )
 
 
+@lru_cache(maxsize=4096)
 def normalised(question: str) -> str:
     """The question without case, hidden characters, surplus white space and punctuation: equal texts ask the same."""
     text = unicodedata.normalize("NFC", question).casefold().translate(_APOSTROPHES)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -44,7 +45,7 @@ class Partition:
     embedder: str
     model_class: str
 
-    @property
+    @cached_property
     def family(self) -> str:
         """Whose likenesses may be counted together: it outlives a release, so that what was learnt does too."""
         return digest("family", self.language, self.embedder)
@@ -69,13 +70,13 @@ class Asked:
     personal: str | None = None
     read: ReadSet | None = None
 
-    @property
+    @cached_property
     def place(self) -> str:
         """The digest of everything that must be the same, whatever the words."""
         parts = (asdict(self.partition), self.history_digest, sorted(self.filters), self.top_k, self.personal)
         return digest("place", *parts)
 
-    @property
+    @cached_property
     def read_digest(self) -> str:
         return "" if self.read is None else digest("read", sorted(self.read))
 

@@ -49,6 +49,7 @@ _BY_CODE: tuple[tuple[frozenset[str], FailureKind], ...] = (
                 "billing_hard_limit_reached",
                 "billing_not_active",
                 "billing_error",
+                "budget_exceeded",
                 "account_deactivated",
                 "invalid_api_key",
                 "authentication_error",
@@ -136,7 +137,8 @@ def failure_from_error(
     message = next(
         (m for m in (error.get("message"), error.get("detail"), document.get("detail")) if isinstance(m, str)), ""
     )
-    kind = _kind(status, codes, message)
+    inside = error.get("code") if status is None else None  # gateways pass on a status as number
+    kind = _kind(inside if type(inside) is int and 400 <= inside < 600 else status, codes, message)
     told = tellable(message, secrets, prompt)
     head = "the provider failed in the middle of the answer" if status is None else f"the provider answered {status}"
     named = ", ".join(sorted(code for code in codes if re.fullmatch(r"[a-z0-9_.\-]{1,48}", code)))

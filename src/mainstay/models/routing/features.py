@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -140,6 +141,30 @@ def numbers(traits: Traits) -> Floats:
         ],
         dtype=np.float32,
     )
+
+
+WAVES = 128
+
+
+def waves(told: Floats) -> Floats:
+    """Numbers on one scale (together about as long as 1) as ``WAVES`` cosines whose products fall off as a bell with distance:
+    what a straight line through the numbers can not say. The directions are the same for ever.
+
+    Source: Rahimi and Recht, "Random Features for Large-Scale Kernel Machines" (NIPS 2007).
+    """
+    directions, phases = _directions(len(told))
+    made: Floats = (np.cos(directions @ told + phases) * np.sqrt(2.0 / WAVES)).astype(np.float32)
+    return made
+
+
+@lru_cache(maxsize=4)
+def _directions(count: int) -> tuple[Floats, Floats]:
+    """Normal numbers (Box and Muller, 1958) and angles out of counted keys: no generator whose stream might change."""
+    keys = _mixed(np.arange(1, (2 * count + 1) * WAVES + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    even = ((keys >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    first, second, angles = even[: count * WAVES], even[count * WAVES : 2 * count * WAVES], even[2 * count * WAVES :]
+    normal = np.sqrt(-2.0 * np.log(first)) * np.cos(2.0 * np.pi * second)
+    return (1.8 * normal.reshape(WAVES, count)).astype(np.float32), (2.0 * np.pi * angles).astype(np.float32)
 
 
 def hashed(text: str, dims: int) -> tuple[npt.NDArray[np.int64], Floats]:

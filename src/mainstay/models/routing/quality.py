@@ -21,12 +21,14 @@ import numpy.typing as npt
 from mainstay.errors import Invalid
 from mainstay.models.prices import Price
 from mainstay.models.routing.calibration import Calibration
-from mainstay.models.routing.features import NUMBERS, Traits, hashed, numbers
+from mainstay.models.routing.features import NUMBERS, Traits, hashed, numbers, waves
 
 Floats = npt.NDArray[np.float32]
 FORMAT = 1
 FACT = "router"
 """The name under which a service keeps its trained estimate; an empty text is none."""
+FARTHEST = 3.0
+"""Deviations from the mean: a number farther out counts as one this far."""
 LARGEST = 1_000_000
 """Bytes of a kept estimate: it is read by every process and stands in one row of the database."""
 
@@ -106,15 +108,16 @@ class Embedding(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """How traits become one row of figures: hashed text weighed by rarity and of unit length, the meaning, numbers on one scale.
+    """How traits become one row of figures: hashed text weighed by rarity and of unit length, the meaning, numbers on one scale,
+    and waves of those numbers.
 
-    ``shares`` weighs the three parts. ``embedder`` names (by digest) whose vectors the meaning is of; empty is none.
+    ``shares`` weighs the four parts. ``embedder`` names (by digest) whose vectors the meaning is of; empty is none.
     """
 
     rarity: Floats  # (dims,)
     mean: Floats  # (numbers,)
     scale: Floats  # (numbers,); 0 leaves a number out
-    shares: tuple[float, float, float]
+    shares: tuple[float, float, float, float]
     embedder: str = ""
 
     @property
@@ -129,11 +132,13 @@ class Space:
         return places, (self.shares[0] * weights / length if length else weights)
 
     def beside(self, traits: Traits, embedding: Embedding | None) -> Floats:
-        """The rest of the row: meaning, then numbers."""
-        told = self.shares[2] * (numbers(traits) - self.mean) * self.scale
-        if embedding is None or not self.embedder:
-            return told.astype(np.float32)
-        return np.concatenate([self.shares[1] * embedding.embed_query(traits.question), told]).astype(np.float32)
+        """The rest of the row: meaning, numbers, waves."""
+        longest = FARTHEST / np.sqrt(max(int((self.scale > 0).sum()), 1))
+        told = np.clip((numbers(traits) - self.mean) * self.scale, -longest, longest).astype(np.float32)
+        parts = [self.shares[2] * told, self.shares[3] * waves(told)]
+        if embedding is not None and self.embedder:
+            parts.insert(0, self.shares[1] * embedding.embed_query(traits.question))
+        return np.concatenate(parts).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,7 +149,7 @@ class Learned:
     version: str
     space: Space
     models: tuple[str, ...]
-    weights: Floats  # (models, dims + meaning + numbers)
+    weights: Floats  # (models, dims + meaning + numbers + waves)
     offsets: tuple[float, ...]
     calibrations: tuple[Calibration, ...]
     facts: Mapping[str, Any]
@@ -209,7 +214,7 @@ def unpacked(text: str, *, otherwise: QualityModel, embedding: Embedding | None,
             rarity=_got(held["rarity"]),
             mean=_got(held["mean"]),
             scale=_got(held["scale"]),
-            shares=(float(held["shares"][0]), float(held["shares"][1]), float(held["shares"][2])),
+            shares=_four(held["shares"]),
             embedder=str(held["embedder"]),
         )
         learned = Learned(
@@ -240,6 +245,11 @@ def kept_or(
         return unpacked(text, otherwise=otherwise, embedding=embedding, embedder=embedder), ""
     except Invalid as error:
         return otherwise, error.line()
+
+
+def _four(told: Sequence[Any]) -> tuple[float, float, float, float]:
+    a, b, c, d = (float(share) for share in told)
+    return a, b, c, d
 
 
 def _told(calibration: Calibration) -> list[Any]:

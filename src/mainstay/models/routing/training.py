@@ -5,8 +5,9 @@ Examples come from a file (one JSON document a line: ``question``, ``model``, ``
 and the question's length can be learned, and the label is the service's own check of citations: weaker in both.
 
 The estimate is a ridge in two parts: how hard the question is for everybody, and how much better or worse than that each
-model does. The second decides the route and is much noisier, so it is held back more; how much each is held back is chosen on
-folds of the questions. Figures of the report are of questions that were left out.
+model does. The second decides the route and is much noisier, so it is held back by its own measure: what the choices it leads to
+are worth. Folds are made of whole clusters of like questions, because tomorrow's questions are not drawn from the
+same templates; figures of the report are of questions whose cluster was left out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
@@ -32,10 +33,13 @@ from mainstay.records.traces import Span, Trace
 Floats = npt.NDArray[np.float32]
 
 DIMS = 4096
-SHARES = (1.0, 0.55, 0.55)  # text, meaning, numbers: bench/router.py, chosen on folds of training questions
+SHARES = (1.0, 0.55, 0.55, 0.55)  # text, meaning, numbers, waves: chosen on clusters of training questions left out
 FOLDS = 3
-HELD_BACK_SHARED = (1.5, 3.0, 6.0, 12.0)
-HELD_BACK_OWN = (6.0, 12.0, 25.0, 50.0, 100.0)
+HELD_BACK_SHARED = (4.0, 10.0, 25.0)
+HELD_BACK_OWN = (10.0, 25.0, 60.0, 150.0)
+CLUSTERS, ROUNDS = 40, 8
+SHARPNESS = 0.03
+"""Estimates this close are as good as equal when the worth of choices is weighed."""
 FEWEST_QUESTIONS, FEWEST_PER_MODEL = 100, 60
 MOST_QUESTIONS = 6000
 """The sums hold a number for each pair of questions: more would take a gigabyte. A sample is drawn, always the same."""
@@ -226,12 +230,12 @@ def train(
     rows = _rows(space, examples, embedding)
     given = np.array([[example.scores.get(model, math.nan) for model in models] for example in examples])
     likeness = (rows @ rows.T).astype(np.float32)
-    folds = _folds(examples)
+    folds = _folds(rows)
     means = np.nanmean(given, axis=0)
     shared = _shared(given, means)
     seen_shared, back_shared = _foreseen(likeness, shared[:, None], folds, HELD_BACK_SHARED)
     own = given - means - np.where(np.isnan(given).any(axis=1), seen_shared[:, 0], shared)[:, None]
-    seen_own, back_own = _foreseen(likeness, own, folds, HELD_BACK_OWN)
+    seen_own, back_own = _foreseen(likeness, own, folds, HELD_BACK_OWN, _worth_of_choices(given, means))
     # Models are set apart only as far as that is foreseen at all.
     own_r2 = _explained(own, seen_own)
     keep_own = 1.0 if own_r2 > 0 and len(models) > 1 else 0.0
@@ -299,9 +303,24 @@ def _stable(example: Example) -> bytes:
     return hashlib.sha256(repr(example.traits).encode("utf-8", "surrogatepass")).digest()
 
 
-def _folds(examples: Sequence[Example]) -> npt.NDArray[np.int64]:
-    """The fold of each question, by its text: the same question is never in two."""
-    return np.array([int.from_bytes(_stable(example)[:4], "big") % FOLDS for example in examples])
+def _folds(rows: Floats) -> npt.NDArray[np.int64]:
+    """The fold of each question: clusters of like questions (Lloyd, 1982), the largest first to the emptiest fold."""
+    count = min(CLUSTERS, max(FOLDS, len(rows) // 5))
+    centres = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
+    cluster = np.zeros(len(rows), np.int64)
+    for _ in range(ROUNDS):
+        cluster = (rows @ centres.T - (centres * centres).sum(axis=1) / 2).argmax(axis=1)
+        for n in range(count):
+            inside = np.flatnonzero(cluster == n)
+            if len(inside):
+                centres[n] = rows[inside].mean(axis=0)
+    sizes = np.bincount(cluster, minlength=count)
+    fold_of, loads = np.zeros(count, np.int64), np.zeros(FOLDS, np.int64)
+    for n in np.argsort(-sizes, kind="stable"):
+        fold_of[n] = int(loads.argmin())
+        loads[fold_of[n]] += sizes[n]
+    folds: npt.NDArray[np.int64] = fold_of[cluster]
+    return folds
 
 
 def _digest(examples: Sequence[Example]) -> str:
@@ -322,7 +341,7 @@ def _space(examples: Sequence[Example], embedder: str, with_text: bool) -> Space
         rarity=_halved(np.log((1 + len(examples)) / (1 + seen)) + 1),
         mean=_halved(told.mean(axis=0)),
         scale=_halved(scale),
-        shares=SHARES if with_text else (0.0, 0.0, 1.0),
+        shares=SHARES if with_text else (0.0, 0.0, 1.0, 1.0),
         embedder=embedder,
     )
 
@@ -366,23 +385,52 @@ def _solved(likeness: Floats, targets: npt.NDArray[np.float64], back: float) -> 
     return out
 
 
+Loss = Callable[[npt.NDArray[np.float64]], float]
+
+
 def _foreseen(
-    likeness: Floats, targets: npt.NDArray[np.float64], folds: npt.NDArray[np.int64], choices: Sequence[float]
+    likeness: Floats,
+    targets: npt.NDArray[np.float64],
+    folds: npt.NDArray[np.int64],
+    choices: Sequence[float],
+    loss: Loss | None = None,
 ) -> tuple[npt.NDArray[np.float64], float]:
-    """The targets of each fold as learned from the others, with the strength that foresees them best."""
+    """The targets of each fold as learned from the others, with the strength of holding back that loses least."""
     best: npt.NDArray[np.float64] | None = None
     least, chosen = math.inf, choices[-1]
     for back in choices:
         seen = np.zeros(targets.shape)
         for fold in range(FOLDS):
             inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-            solved = _solved(likeness[np.ix_(outside, outside)], targets[outside], back)
-            seen[inside] = likeness[np.ix_(inside, outside)] @ solved
-        error = float(np.nanmean((targets - seen) ** 2))
-        if error < least:
-            best, least, chosen = seen, error, back
+            if len(outside):
+                solved = _solved(likeness[np.ix_(outside, outside)], targets[outside], back)
+                seen[inside] = likeness[np.ix_(inside, outside)] @ solved
+        lost = float(np.nanmean((targets - seen) ** 2)) if loss is None else loss(seen)
+        if lost < least:
+            best, least, chosen = seen, lost, back
     assert best is not None
     return best, chosen
+
+
+def _worth_of_choices(given: npt.NDArray[np.float64], means: npt.NDArray[np.float64]) -> Loss | None:
+    """What choosing among models by an estimate loses: the mean score of whom it chooses, at prices that make up for none,
+    half or all of the models' means. None when no question was judged for two models: then squared error must do."""
+    several = np.flatnonzero((~np.isnan(given)).sum(axis=1) > 1)
+    if not len(several):
+        return None
+    scores = np.nan_to_num(given[several])
+    absent = np.isnan(given[several])
+
+    def lost(seen: npt.NDArray[np.float64]) -> float:
+        total = 0.0
+        for made_up in (0.0, 0.5, 1.0):
+            estimate = (seen[several] + (1.0 - made_up) * means) / SHARPNESS
+            estimate = np.where(absent, -np.inf, estimate)
+            chance = np.exp(estimate - estimate.max(axis=1, keepdims=True))
+            total -= float(((scores * chance).sum(axis=1) / chance.sum(axis=1)).mean())
+        return total
+
+    return lost
 
 
 def _explained(targets: npt.NDArray[np.float64], seen: npt.NDArray[np.float64]) -> float:

@@ -96,9 +96,8 @@ CREATE TABLE cached_answer (
   expires BIGINT NOT NULL,
   PRIMARY KEY (entry_id)
 );
-CREATE INDEX cached_answer_by_exact ON cached_answer (place, exact);
+CREATE INDEX cached_answer_by_exact ON cached_answer (place, exact, created);
 CREATE INDEX cached_answer_by_time ON cached_answer (place, created);
-CREATE INDEX cached_answer_by_use ON cached_answer (hits, created);
 CREATE INDEX cached_answer_by_expiry ON cached_answer (expires);
 CREATE INDEX cached_answer_by_owner ON cached_answer (owner);
 CREATE TABLE cached_source (
