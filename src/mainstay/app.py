@@ -664,7 +664,7 @@ class App:
         if away:
             self.measures.keep_all(away)
 
-    def turned_away(self, actor: Actor, *, request_id: str, door: str, ours: bool) -> None:
+    def turned_away(self, principal: str, *, request_id: str, door: str, ours: bool) -> None:
         """Count a request that was not worked on; written a little later, so that refusing stays cheap. ``ours``: for load,
         not for a rate that the asker exceeded."""
         self._away.append(
@@ -672,7 +672,7 @@ class App:
                 request_id=request_id,
                 at=self.clock.now(),
                 door=door,
-                principal=actor.principal,
+                principal=principal,
                 status=TURNED_AWAY,
                 failed=ours,
             )

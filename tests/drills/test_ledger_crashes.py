@@ -70,7 +70,7 @@ def struck(dialect: str, folder: Path, *, operations: int, processes: int, blows
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_killed_while_spending(dialect: str, tmp_path: Path) -> None:
-    struck(dialect, tmp_path, operations=900, processes=2, blows=1, threads=2)
+    struck(dialect, tmp_path, operations=600, processes=2, blows=1, threads=2)
 
 
 @pytest.mark.long

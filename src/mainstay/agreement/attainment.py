@@ -11,9 +11,10 @@ mean costs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Literal
 
 from mainstay.agreement.intervals import clopper_pearson_upper, incomplete_beta, wilson
@@ -88,6 +89,7 @@ def standing(
     the clauses that state none."""
     window = since or LOOKED_BACK
     held = Slice(since=now - window, until=now)
+    measures = _Once(measures)  # clauses share windows: each is read once
     counts = measures.counts(held)
     return [
         *_request(agreement, measures, held, counts),
@@ -97,6 +99,19 @@ def standing(
         _citations(agreement, counts),
         *_cache(agreement, measures, held, counts),
     ]
+
+
+class _Once:
+    """Measures that remember what they were asked, for one look at all clauses."""
+
+    def __init__(self, measures: Measures) -> None:
+        self._measures = measures
+        self.counts = cache(measures.counts)
+        self.slower = cache(measures.slower)
+        self.audits = cache(measures.audits)
+
+    def ranked(self, held: Slice, timing: Timing, ranks: Sequence[int]) -> list[float]:
+        return self._measures.ranked(held, timing, ranks)
 
 
 def objective_standing(

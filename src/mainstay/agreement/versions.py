@@ -131,10 +131,14 @@ def _normal(value: str, name: str) -> str:
             return f"{held!r}s".replace(".0s", "s")
     except Invalid:  # a window is checked in ``sense``: what is wrong there still has a content
         return value
-    if name == "webhook" and value and not re.fullmatch(r"[a-z]+://[^/]*/#[0-9a-f]{12}", value):
-        parts = urlsplit(value)
+    if name == "webhook" and value and not re.fullmatch(r"[a-z]*://[^/]*/#[0-9a-f]{12}", value):
+        try:
+            parts = urlsplit(value)
+            scheme, host = parts.scheme, parts.hostname or ""
+        except ValueError:  # no address at all, which ``sense`` says
+            scheme, host = "", ""
         told = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-        return f"{parts.scheme}://{parts.hostname or ''}/#{told}"
+        return f"{scheme}://{host}/#{told}"
     return value
 
 

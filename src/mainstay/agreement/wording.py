@@ -132,7 +132,10 @@ def purse(held: Budget) -> str:
 
 def website(url: str) -> str:
     """An address without what may be secret in it."""
-    return (urlsplit(url).hostname or "none") if url else "none"
+    try:
+        return (urlsplit(url).hostname or "no address") if url else "none"
+    except ValueError:
+        return "no address"
 
 
 def names(held: tuple[str, ...]) -> str:

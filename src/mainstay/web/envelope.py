@@ -78,7 +78,6 @@ class _Exchange:
         self.state: dict[str, Any] = scope.setdefault("state", {})
         self.state["offered_id"] = _REQUEST_ID.fullmatch(offered) is not None
         self.state["request_id"] = offered if self.state["offered_id"] else clock.new_id("req")
-        self.state["nonce"] = secrets.token_urlsafe(18)
         self._traceparent = _child_of(headers.get(b"traceparent", ""))
 
     def too_large(self) -> TooLarge:
@@ -132,9 +131,12 @@ class _Exchange:
             "referrer-policy": "same-origin" if page else "no-referrer",
             "cross-origin-opener-policy": "same-origin",
             "cross-origin-resource-policy": "same-origin",
-            "content-security-policy": _PAGE_POLICY.format(nonce=self.state["nonce"]) if page else _DATA_POLICY,
+            "content-security-policy": _PAGE_POLICY.format(nonce=self.state.get("nonce") or secrets.token_urlsafe(18)) if page else _DATA_POLICY,
             "cache-control": KEEP_STATIC if self._scope["path"].startswith("/static/") else "no-store",
         }
+        queued_ms = self.state.get("queued_ms")
+        if queued_ms is not None and queued_ms >= 1:
+            added["server-timing"] = f"queue;dur={queued_ms:.0f}"  # W3C Server Timing: how long it waited for its turn
         if self._scope.get("scheme") == "https":
             added["strict-transport-security"] = "max-age=31536000"
         return [(name.encode(), value.encode()) for name, value in added.items() if name.encode() not in named]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -200,7 +201,8 @@ def _asked(desk: Desk, request: Request, actor: Actor, q: str) -> tuple[Shown | 
         permit(actor, Permission.ASK)
         app = desk.app
         until = app.clock.monotonic() + app.settings.agreement.request.deadline_s
-        with app.admission.admit(actor.principal, actor.key_id, desk.groups(actor), until):
+        caller = desk.caller(request)
+        with app.admission.admit(actor.principal, actor.key_id, caller.groups, until):
             answer = app.answering.answer(Question(text=q), actor, request_id=desk.own_id(request), door="page")
     except MainstayError as error:
         return None, problem_of(error)
@@ -298,6 +300,7 @@ def _page(
     **values: Any,
 ) -> Response:
     known = actor is not None and actor.principal != ANONYMOUS
+    request.state.nonce = secrets.token_urlsafe(18)  # the envelope names it in the policy of this page
     html = _TEMPLATES.get_template(template).render(
         service=request.app.title,
         request_id=request.state.request_id,

@@ -34,7 +34,7 @@ class Listed:
 
     rows: list[Measured] = field(default_factory=list)
     checked: list[tuple[datetime, bool]] = field(default_factory=list)
-    purse: Spent = Spent()
+    purse: Spent = field(default_factory=Spent)
 
     def _in(self, held: Slice) -> list[Measured]:
         return [
@@ -153,7 +153,8 @@ def test_shares_of_requests(measure: str, target: float, value: float) -> None:
     found = one(held, Listed([*rows(1990), *rows(10, failed=True)]))
     assert found.state == "met"
     assert found.value == pytest.approx(value)
-    assert found.low is not None and found.high is not None
+    assert found.low is not None
+    assert found.high is not None
     assert found.low < value < found.high
     assert found.budget_left == pytest.approx(0.5)
     low, high = wilson(10, 2000)
@@ -163,7 +164,12 @@ def test_shares_of_requests(measure: str, target: float, value: float) -> None:
 
 
 def test_means_of_shares_and_of_cost() -> None:
-    measures = Listed([*rows(50, grounded=1.0, covered=0.5, cost_nanodollars=1_000_000), *rows(50, grounded=0.8, covered=None, cost_nanodollars=3_000_000)])  # fmt: skip
+    measures = Listed(
+        [
+            *rows(50, grounded=1.0, covered=0.5, cost_nanodollars=1_000_000),
+            *rows(50, grounded=0.8, covered=None, cost_nanodollars=3_000_000),
+        ]
+    )
     grounded = one(Objective(name="g", measure="groundedness", target=0.8), measures)
     assert grounded.value == pytest.approx(0.9)
     assert grounded.budget_left == pytest.approx(0.5)
@@ -172,7 +178,8 @@ def test_means_of_shares_and_of_cost() -> None:
     cost = one(Objective(name="d", measure="cost_per_request_usd", target=0.004), measures)
     assert cost.value == pytest.approx(0.002)
     assert cost.budget_left == pytest.approx(0.5)
-    assert cost.low is not None and cost.high is not None
+    assert cost.low is not None
+    assert cost.high is not None
     spread = 1.959964 * math.sqrt(100 / 99 * 1e-6) / 10
     assert (cost.low, cost.high) == (pytest.approx(0.002 - spread, rel=1e-5), pytest.approx(0.002 + spread, rel=1e-5))
 

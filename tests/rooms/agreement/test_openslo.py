@@ -74,12 +74,15 @@ FAST = {"op": "lte", "value": 0.8, "target": 0.95}
     ("document", "wanted"),
     [
         (slo(THRESHOLD, [FAST]), Objective(name="web", measure="latency_p95_ms", target=800)),
-        (slo(THRESHOLD, [{"op": "lt", "value": 0.5, "targetPercent": 50}]), Objective(name="web", measure="latency_p50_ms", target=500)),
+        (
+            slo(THRESHOLD, [{"op": "lt", "value": 0.5, "targetPercent": 50}]),
+            Objective(name="web", measure="latency_p50_ms", target=500),
+        ),
         (slo(GOOD, [{"targetPercent": 99.9}]), Objective(name="web", measure="availability", target=0.999)),
         (slo(BAD, [{"target": 0.99}]), Objective(name="web", measure="error_rate", target=0.01)),
         (slo(GOOD, [{"target": 0.9}], timeWindow=None), Objective(name="web", measure="availability", target=0.9)),
     ],
-)  # fmt: skip
+)
 def test_foreign_objectives(document: dict[str, Any], wanted: Objective) -> None:
     said = imported([document], unit_ms=1000.0)
     assert not said.left_out

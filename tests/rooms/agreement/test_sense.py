@@ -291,20 +291,7 @@ def test_all_are_found_in_the_order_of_the_file() -> None:
         one.key.split(".")[0]
         for one in found(**{key: value for clauses, _, _ in WRONG for key, value in clauses.items()})
     ]
-    order = [
-        name
-        for name in (
-            "request",
-            "objectives",
-            "traffic",
-            "budgets",
-            "governance",
-            "modes",
-            "routing",
-            "cache",
-            "handover",
-        )
-    ]
+    order = ["request", "objectives", "traffic", "budgets", "governance", "modes", "routing", "cache", "handover"]
     assert len(keys) > 5
     assert [order.index(key) for key in keys if key != "governance"] == sorted(
         order.index(key) for key in keys if key != "governance"

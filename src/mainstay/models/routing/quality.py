@@ -143,15 +143,17 @@ class Space:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Learned:
-    """A linear estimate per model over one Space, then calibrated. A model it was not trained on is estimated by
-    ``otherwise``."""
+    """A linear estimate per model over one Space. A model it was not trained on is estimated by ``otherwise``.
+
+    There is no map per model on top: it made each model's estimate no truer on clusters of questions left out, and comparing
+    models worse (docs/decisions/0010-routing.md).
+    """
 
     version: str
     space: Space
     models: tuple[str, ...]
     weights: Floats  # (models, dims + meaning + numbers + waves)
     offsets: tuple[float, ...]
-    calibrations: tuple[Calibration, ...]
     facts: Mapping[str, Any]
     otherwise: QualityModel
     embedding: Embedding | None = None
@@ -168,8 +170,8 @@ class Learned:
         rest = self.space.beside(traits, self.embedding)
         raw = self.weights[:, places] @ text + self.weights[:, self.space.dims :] @ rest
         return {
-            name: round(calibration(float(score) + offset), 6)
-            for name, score, offset, calibration in zip(self.models, raw, self.offsets, self.calibrations, strict=True)
+            name: round(min(max(float(score) + offset, 0.0), 1.0), 6)
+            for name, score, offset in zip(self.models, raw, self.offsets, strict=True)
         }
 
     def packed(self) -> str:
@@ -187,7 +189,6 @@ class Learned:
                 "models": list(self.models),
                 "weights": [_put(row) for row in self.weights],
                 "offsets": list(self.offsets),
-                "calibrations": [_told(calibration) for calibration in self.calibrations],
                 "confidence": _told(self.confidence),
                 "facts": dict(self.facts),
             },
@@ -223,7 +224,6 @@ def unpacked(text: str, *, otherwise: QualityModel, embedding: Embedding | None,
             models=tuple(held["models"]),
             weights=np.stack([_got(row) for row in held["weights"]]),
             offsets=tuple(float(offset) for offset in held["offsets"]),
-            calibrations=tuple(_calibration(told) for told in held["calibrations"]),
             confidence=_calibration(held["confidence"]),
             facts=held["facts"],
             otherwise=otherwise,
@@ -318,11 +318,16 @@ class Upkept:
         return f"{self.inner.version}+seen"
 
     def estimate(self, traits: Traits, model: str) -> float:
-        return min(max(self.inner.estimate(traits, model) + self.upkeep.shift(model), 0.0), 1.0)
+        return self.moved(model, self.inner.estimate(traits, model))
+
+    def moved(self, model: str, quality: float) -> float:
+        return min(max(quality + self.upkeep.shift(model), 0.0), 1.0)
 
 
 def all_estimates(quality: QualityModel, traits: Traits, models: Sequence[str]) -> dict[str, float]:
     """Estimates of several models; a learned one looks at the question once."""
+    if isinstance(quality, Upkept):
+        return {name: quality.moved(name, told) for name, told in all_estimates(quality.inner, traits, models).items()}
     if isinstance(quality, Learned):
         known = quality.estimates(traits)
         return {name: known[name] if name in known else quality.estimate(traits, name) for name in models}

@@ -241,7 +241,6 @@ def train(
     keep_own = 1.0 if own_r2 > 0 and len(models) > 1 else 0.0
     raw = means + seen_shared + keep_own * seen_own
     weights = rows.T @ (_solved(likeness, shared[:, None], back_shared) + keep_own * _solved(likeness, own, back_own))
-    calibrations = [_calibrated(raw[:, m], given[:, m]) for m in range(len(models))]
     drafts = [pair for example in examples for pair in example.drafts]
     learned = Learned(
         version=f"learned-{_digest(examples)}",
@@ -249,7 +248,6 @@ def train(
         models=tuple(models),
         weights=np.ascontiguousarray(weights.T, dtype=np.float32),
         offsets=tuple(float(mean) for mean in means),
-        calibrations=tuple(calibrations),
         facts={
             "at": now.isoformat(),
             "source": source,
@@ -263,7 +261,7 @@ def train(
     )
     report = TrainingReport(
         questions=len(examples),
-        models=tuple(_reported(model, raw[:, m], given[:, m], folds) for m, model in enumerate(models)),
+        models=tuple(_reported(model, raw[:, m], given[:, m]) for m, model in enumerate(models)),
         left_out=left_out,
         own_r2=own_r2,
         held_back=(back_shared, back_own),
@@ -438,19 +436,8 @@ def _explained(targets: npt.NDArray[np.float64], seen: npt.NDArray[np.float64]) 
     return 1.0 - float(np.nanmean((targets - seen) ** 2)) / spread if spread > 0 else 0.0
 
 
-def _calibrated(raw: npt.NDArray[np.float64], given: npt.NDArray[np.float64]) -> Calibration:
-    here = ~np.isnan(given)
-    return fitted(raw[here].tolist(), given[here].tolist())
-
-
-def _reported(
-    model: str, raw: npt.NDArray[np.float64], given: npt.NDArray[np.float64], folds: npt.NDArray[np.int64]
-) -> ModelReport:
-    """Figures with each fold calibrated by the others."""
-    seen = np.zeros(len(raw))
-    for fold in range(FOLDS):
-        made = _calibrated(raw[folds != fold], given[folds != fold])
-        seen[folds == fold] = [made(float(score)) for score in raw[folds == fold]]
+def _reported(model: str, raw: npt.NDArray[np.float64], given: npt.NDArray[np.float64]) -> ModelReport:
+    seen = np.clip(raw, 0.0, 1.0)
     here = ~np.isnan(given)
     told, came = seen[here], given[here]
     return ModelReport(
