@@ -3,8 +3,9 @@
     python -m bench.router [--quick]
 
 Data: nine models' correctness on questions of public sets (llmrouter). The router is trained by the product on the training
-questions without those that occur in the test (``train_clean``); the weight of price is swept on a fifth of the training
-questions, then the router is trained on all of them and looks at the test once. Two tests: the 381 questions that were never in
+questions without those that occur in the test (``train_clean``); the weight of price is swept on a third of the training
+questions, whole clusters of like ones that the router was not trained on, as in training itself; then the router is trained on
+all of them and looks at the test once. Two tests: the 381 questions that were never in
 the published training file (``unseen``), and the 500 as shipped (``shipped``). Two ways to count cost, both as a share of
 what the best single model costs: list price times the question's length (``by_length``, as the data's publishers do), and
 list price alone (``by_price``: each call as long as any other, as when passages outweigh the question).
@@ -40,7 +41,7 @@ from mainstay.models.prices import Price
 from mainstay.models.routing import Candidate, Constraints, Learned, Router, Rules, Traits, calibration_error
 from mainstay.models.routing.features import hashed
 from mainstay.models.routing.quality import QualityModel
-from mainstay.models.routing.training import Example, train
+from mainstay.models.routing.training import Example, folds_apart, train
 
 Array = npt.NDArray[np.float64]
 SEED = 20_260_101
@@ -234,8 +235,8 @@ def interval(values: Array) -> list[float]:
 def run(quick: bool) -> dict[str, Any]:
     there = world(_data.data_folder("llmrouter"), quick)
     rng = np.random.default_rng(SEED)
-    order = rng.permutation(len(there.train))
-    validation, fit = there.train.part(order[: len(order) // 5]), there.train.part(order[len(order) // 5 :])
+    folds = folds_apart(StaticEmbedder().embed_passages(there.train.questions))
+    validation, fit = (there.train.part(np.flatnonzero(here)) for here in (folds == 0, folds != 0))
     best = int(there.train.scores.mean(axis=0).argmax())
     cheap = min(range(len(there.models)), key=lambda m: (there.usd[m], -there.train.scores[:, m].mean()))
     say(f"seed {SEED}; {len(fit)} + {len(validation)} training questions; best single {there.models[best]}")

@@ -45,7 +45,7 @@ from mainstay.handover import HandOver, State, close, hand_over, ways
 from mainstay.models.cache import SemanticCache
 from mainstay.models.calling import Facts, Switchboard
 from mainstay.models.embedders import Embedder, EmbedderIdentity
-from mainstay.models.routing import Router, unpacked
+from mainstay.models.routing import Learned, QualityModel, Router, kept_or
 from mainstay.models.routing import Rules as RuleBased
 from mainstay.prompts.loader import Prompt, prompt_of
 from mainstay.prompts.loader import load as load_prompts
@@ -258,13 +258,15 @@ class App:
             board, agreement = self.switchboard, self.settings.agreement
             start = RuleBased(prices={name: board.model(name).price for name in board.names})
             around = agreement.governance.route_around_content_filter
-            embedder = self.embedder()
-            quality = (
-                start
-                if kept is None
-                else unpacked(kept, otherwise=start, embedding=embedder, embedder=embedder.identity.digest)
-            )
-            self._routing = (kept, Router(agreement.routing, quality, route_around=around))
+            quality: QualityModel = start
+            if kept:  # learnt with the built-in embedder, whichever one searches
+                embedder = self._embedder_named("static")
+                quality, why = kept_or(kept, otherwise=start, embedding=embedder, embedder=embedder.identity.digest)
+                if why:
+                    _log.warning("what routing has learnt is not used: %s", why)
+            confidence = quality.confidence if isinstance(quality, Learned) else None
+            router = Router(agreement.routing, quality, confidence=confidence, route_around=around)
+            self._routing = (kept, router)
         return self._routing[1]
 
     @cached_property
@@ -334,7 +336,11 @@ class App:
             parts = [
                 __version__,
                 {name: prompt.version for name, prompt in sorted(self.prompts.items())},
-                sorted(service.models.language_models),
+                {
+                    name: (held.kind, held.base_url, held.model)
+                    for name in sorted(service.models.language_models)
+                    for held in [service.models.providers[name]]
+                },
                 digest,
                 asdict(service.search),
                 asdict(self.settings.agreement),
@@ -504,9 +510,9 @@ class App:
 
         price = price_of(name, provider)
         embedder = build_embedder(name, provider, self.wire)
-        return embedder if price.free else MeteredEmbedder(embedder, price, self._service_purse)
+        return embedder if price.free else MeteredEmbedder(embedder, price, self.service_purse)
 
-    def _service_purse(self) -> Purse:
+    def service_purse(self) -> Purse:
         """Money for what no request pays for; the service's budgets bound it."""
         payer = Payer(request_id=self.clock.new_id("job"), principal=SERVICE)
         deadline = self.clock.monotonic() + self.settings.agreement.request.deadline_s

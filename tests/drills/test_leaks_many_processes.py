@@ -241,7 +241,7 @@ def run(folder: Path, dialect: str, seconds: float) -> None:
         assert sum(mutator.done.values()) > 65  # sixty of them before the processes start
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
 def test_nothing_leaks(tmp_path: Path, dialect: str) -> None:
     run(tmp_path, dialect, seconds=float(os.environ.get("MAINSTAY_TEST_SECONDS", "8")))
 

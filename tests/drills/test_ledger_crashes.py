@@ -68,7 +68,7 @@ def struck(dialect: str, folder: Path, *, operations: int, processes: int, blows
             database.close()
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def test_killed_while_spending(dialect: str, tmp_path: Path) -> None:
     struck(dialect, tmp_path, operations=600, processes=2, blows=1, threads=2)
 

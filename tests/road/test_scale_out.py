@@ -28,6 +28,7 @@ def free_port() -> int:
         return int(held.getsockname()[1])
 
 
+@pytest.mark.long
 @pytest.mark.timeout(500)  # six processes, started on whatever machine this is
 @pytest.mark.skipif(not shutil.which("curl"), reason="the guide's commands use curl")
 def test_the_guide_works_as_written(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ class Traffic:
     __pydantic_config__ = _FORBID
 
     service_per_minute: float = 0.0
-    user_per_minute: float = 120.0
+    user_per_minute: float = 600.0
     key_per_minute: float = 0.0
     burst_s: float = 10.0
     concurrency: int = 16

@@ -33,7 +33,7 @@ from mainstay.models.cache import (
     flight_key,
     read_set,
 )
-from mainstay.types import Clock, Mode, Status
+from mainstay.types import Clock, Mode, Scope, Status
 
 AUDITS_WAITING = 16
 LABELS_KEPT = timedelta(days=365)
@@ -86,8 +86,11 @@ class Caching:
         return self._cache.store.prune(at=now, labels_before=now - LABELS_KEPT)
 
     @contextmanager
-    def look(self, work: Work) -> Iterator[Taken | Looked]:
-        """An answer that serves, or what to do without; whoever asks the same meanwhile waits until this is left."""
+    def look(self, work: Work, scope_now: Callable[[], Scope]) -> Iterator[Taken | Looked]:
+        """An answer that serves, or what to do without; whoever asks the same meanwhile waits until this is left.
+
+        ``scope_now`` resolves the asker's Scope again: rules may have changed while they waited.
+        """
         if not self._permitted(work):
             yield Looked("cache:off")
             return
@@ -100,7 +103,8 @@ class Caching:
         landed: Leader[_Made] | Follower[_Made] | Landed[_Made] | None = flight
         if isinstance(flight, Follower):
             landed = flight.wait(work.deadline - self._clock.monotonic())
-            if isinstance(landed, Landed) and self._cache.allowed(landed.value.sources, scope=work.scope):
+            same = isinstance(landed, Landed) and scope_now().digest == work.scope.digest
+            if same and isinstance(landed, Landed) and self._cache.allowed(landed.value.sources, scope=work.scope):
                 yield Taken(draft=_draft(landed.value.answer, "cache:shared"))
                 return
         if not isinstance(landed, Leader):

@@ -59,7 +59,7 @@ class Draft:
     review: str | None = None
     read: tuple[Passage, ...] = ()  # every passage that had a part in it
     cached: bool = False
-    spent: bool = False  # a budget is used up
+    cause: str = ""  # what limited this request alone, as the ladder's reasons are named
     explained: bool = False  # its notices say why the mode is limited
     grounded: float | None = None  # share of what was written that a source carries
     covered: float | None = None  # share of what is shown that has a citation

@@ -35,6 +35,7 @@ from mainstay.text.words import content
 from mainstay.types import Actor, Answer, Citation, Clock, Filter, Mode, Passage, Question, Scope, Status
 
 HISTORY_TURNS = 6
+TROUBLE_S = 5.0  # how long a search that failed is not tried again
 SPENT_S = 30.0  # how long a spent budget of the service is believed to be spent, before one request tries again
 AUDITOR = Actor(principal="service:cache-audit")
 WITHOUT_MODEL = (Mode.CACHED_ONLY, Mode.SOURCES_ONLY, Mode.STATIC)
@@ -166,7 +167,13 @@ class Answering:
         if verdict is not None and verdict.then == "refuse":
             journey.span("guard", refused=verdict.reason)
             return Draft(status=Status.REFUSED, text=verdict.text, route=(f"policy:{verdict.reason}",))
-        found = self._found(question, scope, purse, journey)
+        try:
+            found = self._found(question, scope, purse, journey)
+        except Unavailable as error:
+            # Nothing can be looked up: say so in the words of the agreement, and spare the next ones the attempt.
+            self._ladder.ask_for(Mode.STATIC, "index", error.what, for_s=TROUBLE_S)
+            journey.span("retrieve", failed=error.what)
+            return replace(self._static(spoken), cause="index")
         if verdict is not None:
             return self._handed_over(
                 question, actor, found, verdict.reason, Draft(status=Status.REFUSED, text=""), spoken, journey
@@ -197,7 +204,7 @@ class Answering:
             if work.mode in WITHOUT_MODEL:
                 return sources_alone(work.found, work.spoken, ())
             return (yield from self._quoting.draft(work.question, work.found, work.spoken, work.journey))
-        with self._caching.look(work) as looked:
+        with self._caching.look(work, lambda: self._gate.scope(actor)) as looked:
             if isinstance(looked, Taken):
                 yield from (Cited(citation=citation) for citation in looked.draft.citations)
                 yield TextPiece(text=looked.draft.text)
@@ -220,10 +227,10 @@ class Answering:
             return drafted
         own = self._without_money(drafted)
         if own is Mode.STATIC:
-            return replace(self._static(work.spoken), route=drafted.route, usage=drafted.usage, spent=True)
+            return replace(self._static(work.spoken), route=drafted.route, usage=drafted.usage, cause="budget")
         if own in WITHOUT_MODEL:
             return replace(
-                sources_alone(work.found, work.spoken, drafted.route), mode=own, usage=drafted.usage, spent=True
+                sources_alone(work.found, work.spoken, drafted.route), mode=own, usage=drafted.usage, cause="budget"
             )
         draft = yield from self._quoting.draft(work.question, work.found, work.spoken, work.journey, drafted.route)
         return replace(
@@ -345,7 +352,7 @@ class Answering:
         """What the asker is told: first that the mode is limited, unless the draft has said why."""
         said = list(draft.notices)
         if mode is not Mode.FULL and not draft.explained:
-            cause = "budget" if draft.spent else standing.cause
+            cause = draft.cause or standing.cause
             said.insert(0, mode_notice(mode, cause, spoken, self._agreement.modes))
         disclosure = self._agreement.governance.disclosure
         if disclosure and draft.model in self._generating.names:

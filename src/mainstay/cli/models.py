@@ -22,7 +22,7 @@ from mainstay.models.routing.quality import FACT
 from mainstay.models.routing.training import examples_from_traces, read_examples, train
 from mainstay.prompts.loader import load as load_prompts
 from mainstay.settings import ProviderSettings, load, service_folder
-from mainstay.types import usd
+from mainstay.types import Usage, usd
 
 MOST_TRACES = 20_000
 
@@ -129,9 +129,8 @@ def models_check(name: str | None, cap_usd: str, json_: bool) -> None:
         results = []
         if name is None or settings.providers[name].dims is not None:
             results.append(_checked_embedder(app, name))
-        answering = name or settings.answer
-        if answering in settings.providers and settings.providers[answering].dims is None:
-            results.append(_checked_model(app, answering, cap))
+        asked = settings.language_models if name is None else (name,)
+        results += [_checked_model(app, one, cap) for one in asked if settings.providers[one].dims is None]
     if json_:
         put_json(results)
     else:
@@ -176,12 +175,20 @@ def _checked_model(app: App, name: str, cap_nanodollars: int) -> dict[str, Any]:
     provider = app.settings.service.models.providers[name]
     model = build_model(name, provider, app.wire, price_of(name, provider))
     limit_s = app.settings.agreement.request.deadline_s
-    found = check(
-        model,
-        cap_nanodollars=cap_nanodollars,
-        deadline=lambda: time.monotonic() + limit_s,
-        json_asked=provider.json != "none",
-    )
+    purse = app.service_purse()
+    most = 0 if model.price.free else cap_nanodollars
+    hold = purse.hold(most, most, "check", name, model.price.version)
+    spent = 0
+    try:
+        found = check(
+            model,
+            cap_nanodollars=cap_nanodollars,
+            deadline=lambda: time.monotonic() + limit_s,
+            json_asked=provider.json != "none",
+        )
+        spent = found.cost_nanodollars
+    finally:
+        purse.settle(hold, actual_n=spent, usage=Usage(), estimated=True)
     return {"name": name, **plain(found), "cost_usd": usd(found.cost_nanodollars)}
 
 

@@ -135,6 +135,8 @@ def _service(folder: Path) -> list[_Check]:
                     f"{embedder.identity.name}, {embedder.identity.dims} numbers; {done} of {total} pieces have vectors",
                 )
             )
+            wrong = app.ledger.check()
+            checks.append(("ledger", not wrong, "; ".join(wrong[:3]) or "every total is the sum of its entries"))
             wanted = app.wanted_embedder().identity
             if wanted != embedder.identity:
                 checks.append(

@@ -122,6 +122,16 @@ class IndexedDocument:
     rows: tuple[tuple[int, str], ...]  # (seq, words to index)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """A chunk with what stands beside it in its section: ``text`` is exactly the slice ``start:end`` of the version's text."""
+
+    version: str
+    start: int
+    end: int
+    text: str
+
+
 class Documents(Protocol):
     """The truth about documents. Every method is one transaction; every read of text takes a Scope."""
 
@@ -141,13 +151,17 @@ class Documents(Protocol):
 
     def note_sync(self, name: str, *, kind: str, root: str, state: str, detail: str, at: datetime) -> None: ...
 
-    def passages(self, seqs: Sequence[int], *, scope: Scope) -> dict[int, Passage]: ...
+    def passages(self, seqs: Sequence[int], *, scope: Scope) -> Mapping[int, Passage]: ...
 
     def text(
         self, doc_id: str, version: str, *, scope: Scope
     ) -> tuple[str, tuple[tuple[int, int, int], ...]] | None: ...
 
     def neighbours(self, chunk_id: str, reach: int, *, scope: Scope) -> list[Passage]: ...
+
+    def around(
+        self, chunk_ids: Sequence[str], reach: int, *, most_chars: int, scope: Scope
+    ) -> Mapping[str, Surroundings]: ...
 
 
 class IndexFeed(Protocol):

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal
 
@@ -142,9 +143,14 @@ class _Rival:
     """A passage that may be the answer: the sentence in it that fits best, its words, numbers and dates."""
 
     passage: Passage
+    sentence: str
     covers: frozenset[str]  # of the question's words: in the sentence, the title or the headings
     stems: frozenset[str]
-    figures: frozenset[str]
+
+    @property
+    def figures(self) -> frozenset[str]:
+        """The sentence's numbers and dates, read only when it comes to them."""
+        return _figures(self.sentence)
 
 
 def _split(question: Question, found: Found, language: str) -> Ambiguity | None:
@@ -152,9 +158,11 @@ def _split(question: Question, found: Found, language: str) -> Ambiguity | None:
         return None
     asked = frozenset(content(question.text))
     near = [passage for passage in found.passages if passage.score >= CLOSE * found.passages[0].score]
+    if len(asked) < 2 or len(near) < 2:
+        return None
     rivals = [_rival(passage, asked) for passage in near]
     most = max((len(rival.covers) for rival in rivals), default=0)
-    if len(asked) < 2 or most < 2 or most < COVERED * len(asked):
+    if most < 2 or most < COVERED * len(asked):
         return None
     rivals = [rival for rival in rivals if len(rival.covers) == most]
     if len({rival.covers for rival in rivals}) > 1:
@@ -189,20 +197,27 @@ def _asked_back(question: Question, by: str, groups: Mapping[str, Sequence[_Riva
 
 def _rival(passage: Passage, asked: frozenset[str]) -> _Rival:
     names = frozenset(content(" ".join((passage.title, *passage.heading_path))))
-    best, most = "", -1
-    for start, end in sentences(passage.text):
-        sentence = passage.text[start:end]
-        covers = len(asked & (names | set(content(sentence))))
+    best, its, most = "", frozenset[str](), -1
+    for sentence, stems in _sentences(passage.text):
+        covers = len(asked & (names | stems))
         if covers > most or (covers == most and not _figures(best) and _figures(sentence)):
-            best, most = sentence, covers
+            best, its, most = sentence, stems, covers
     return _Rival(
         passage=passage,
-        covers=asked & (names | frozenset(content(best))),
-        stems=frozenset(stem for stem in content(best) if not any(c.isdigit() for c in stem)),
-        figures=_figures(best),
+        sentence=best,
+        covers=asked & (names | its),
+        stems=frozenset(stem for stem in its if not any(c.isdigit() for c in stem)),
     )
 
 
+@lru_cache(maxsize=512)
+def _sentences(text: str) -> tuple[tuple[str, frozenset[str]], ...]:
+    """A chunk's sentences with the stems of their words: the same for every question that finds the chunk."""
+    found = (text[start:end] for start, end in sentences(text))
+    return tuple((sentence, frozenset(content(sentence))) for sentence in found)
+
+
+@lru_cache(maxsize=2_048)
 def _figures(text: str) -> frozenset[str]:
     """Numbers and dates as they can be compared."""
     told = {f"{min(q.values)} {q.unit}" for q in quantities(text)}

@@ -7,9 +7,10 @@ is read again from the truth under the same Scope before anybody sees it: a stal
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
@@ -163,22 +164,18 @@ class HybridSearch:
 
         For a language model, which reads better in context. Each is still the exact slice of its document's text.
         """
+        first = [passage.chunk for passage in passages[:WIDENED]]
+        around = self._documents.around(first, 1, most_chars=MAX_WIDE_CHARS, scope=scope) if first else {}
         wider: list[Passage] = []
         for n, passage in enumerate(passages):
             if any(held.document == passage.document and held.start <= passage.start < held.end for held in wider):
                 continue
-            wider.append(self._wider(passage, scope) if n < WIDENED else passage)
+            found = around.get(passage.chunk) if n < WIDENED else None
+            if found is None or found.version != passage.version:
+                wider.append(passage)
+            else:
+                wider.append(replace(passage, start=found.start, end=found.end, text=found.text))
         return tuple(wider)
-
-    def _wider(self, passage: Passage, scope: Scope) -> Passage:
-        beside = self._documents.neighbours(passage.chunk, 1, scope=scope)
-        inside = [held for held in beside if passage.section_start <= held.start and held.end <= passage.section_end]
-        start = min((held.start for held in inside), default=passage.start)
-        end = max((held.end for held in inside), default=passage.end)
-        stored = self._documents.text(passage.document, passage.version, scope=scope)
-        if stored is None or end - start > MAX_WIDE_CHARS:
-            return passage
-        return replace(passage, start=start, end=end, text=stored[0][start:end])
 
     def _filters_in(
         self, question: Question, index: Index, scope: Scope, found: Found
@@ -224,11 +221,11 @@ class HybridSearch:
             )
         seqs = [int(seq) for seq in fused.seqs[: max(4 * question.top_k, 40)]]
         truth = self._documents.passages(seqs, scope=scope)
-        ranked = [
+        ranked = (  # taken one after the other until there are enough: the rest is never put together
             replace(truth[seq], score=float(score), dense=float(dense), lexical=float(lexical))
             for seq, score, dense, lexical in zip(seqs, fused.scores, fused.dense, fused.lexical, strict=False)
             if seq in truth
-        ]
+        )
         return Found(
             passages=tuple(varied(ranked, question.top_k, self._settings.per_document)),
             filters=filters,
@@ -262,27 +259,27 @@ def _vector(embedder: Embedder, text: str) -> NDArray[np.float32] | None:
         return None
 
 
-def varied(ranked: Sequence[Passage], k: int, per_document: int) -> list[Passage]:
+def varied(ranked: Iterable[Passage], k: int, per_document: int) -> list[Passage]:
     """The first ``k`` with near-identical texts shown once and no document crowding out the rest.
 
     Copies are recognised here, inside the scope, and never at ingestion: which copy an asker sees depends only on
     what they may read.
     """
     chosen: list[Passage] = []
-    shingles: list[frozenset[str]] = []
+    shingles: list[frozenset[tuple[str, ...]]] = []
     held_back: list[Passage] = []
     counts: dict[str, int] = {}
     for passage in ranked:
-        if len(chosen) == k:
-            break
         mine = _shingles(passage.text)
-        if any(_jaccard(mine, other) >= SAME_TEXT_JACCARD for other in shingles):
+        if any(_same_text(mine, other) for other in shingles):
             continue
         if counts.get(passage.document, 0) >= per_document:
             held_back.append(passage)
             continue
         counts[passage.document] = counts.get(passage.document, 0) + 1
         chosen.append(passage)
+        if len(chosen) == k:
+            break
         shingles.append(mine)
     return chosen + held_back[: k - len(chosen)]
 
@@ -290,12 +287,18 @@ def varied(ranked: Sequence[Passage], k: int, per_document: int) -> list[Passage
 _WORD = re.compile(r"[^\W_]+")
 
 
-def _shingles(text: str) -> frozenset[str]:
+@lru_cache(maxsize=512)
+def _shingles(text: str) -> frozenset[tuple[str, ...]]:
     words = _WORD.findall(text.casefold())
     if len(words) <= SHINGLE_WORDS:
-        return frozenset([" ".join(words)])
-    return frozenset(" ".join(words[i : i + SHINGLE_WORDS]) for i in range(len(words) - SHINGLE_WORDS + 1))
+        return frozenset([tuple(words)])
+    return frozenset(zip(*(words[i:] for i in range(SHINGLE_WORDS)), strict=False))
 
 
-def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    return len(a & b) / len(a | b) if a or b else 1.0
+def _same_text(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> bool:
+    """Whether the Jaccard likeness reaches SAME_TEXT_JACCARD."""
+    smaller, larger = sorted((len(a), len(b)))
+    if smaller / larger < SAME_TEXT_JACCARD:
+        return False
+    shared = len(a & b)
+    return shared / (smaller + larger - shared) >= SAME_TEXT_JACCARD

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, or_,
 from mainstay.access.acl import Acl, canonical
 from mainstay.access.ports import Account, Key, Membership, Stamps, State
 from mainstay.storage.database import Database
+from mainstay.storage.hot import Hot
 from mainstay.storage.rows import dumps, micros, moment
 from mainstay.storage.schema import (
     acl_class,
@@ -182,7 +183,7 @@ class AccessStore:
     # -- AclClasses ----------------------------------------------------------------------------------------------------
     def stamps(self) -> Stamps:
         with self._database.read() as connection:
-            found = {row.name: int(row.value) for row in connection.execute(_STAMPS)}
+            found = {name: int(value) for name, value in _STAMPS.run(connection)}
         return Stamps(anything=found.get(_ANYTHING, 0), people=found.get(_PEOPLE, 0), removed=found.get(_REMOVED, 0))
 
     def classes(self, since: int) -> Sequence[tuple[int, Acl]]:
@@ -267,7 +268,7 @@ _ACCOUNTS = select(
     principal.c.disabled,
     principal.c.created,
 )
-_STAMPS = select(fact.c.name, fact.c.value).where(fact.c.name.in_((_ANYTHING, _PEOPLE, _REMOVED)))
+_STAMPS = Hot(select(fact.c.name, fact.c.value).where(fact.c.name.in_((_ANYTHING, _PEOPLE, _REMOVED))))
 
 
 def _stamp(connection: Connection, at: datetime, *also: str) -> int:

@@ -11,15 +11,17 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from mainstay.models.cache.answers import dumps, loads
 from mainstay.models.cache.ports import Entry, Label, Near, Source, Wording
 from mainstay.storage.database import Database
+from mainstay.storage.hot import Hot
 from mainstay.storage.rows import micros, moment
 from mainstay.storage.schema import cache_audit, cached_answer, cached_source, document
 from mainstay.types import Clock, Scope
@@ -96,15 +98,8 @@ class SqlCache:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def exact(self, place: str, exact: str, *, at: datetime, scope: Scope) -> Entry | None:
-        wanted = (
-            select(cached_answer)
-            .where(cached_answer.c.place == place, cached_answer.c.exact == exact)
-            .where(cached_answer.c.expires > micros(at))
-            .order_by(cached_answer.c.created.desc())
-            .limit(1)
-        )
         with self._db.read(scope) as connection:
-            row = connection.execute(wanted).first()
+            row = _EXACT.run(connection, {"at_place": place, "asked": exact, "now": micros(at)}).first()
             return _entry(row) if row is not None and _good(connection, row.entry_id, row.sources, scope) else None
 
     def open(self, entry_id: str, *, at: datetime, scope: Scope) -> Entry | None:
@@ -158,22 +153,15 @@ class SqlCache:
             held = self._places.setdefault(place, _Place())
             self._places.move_to_end(place)
             newest = held.newest
-        since = connection.execute(
-            select(cached_answer.c.entry_id, cached_answer.c.created)
-            .where(cached_answer.c.place == place, cached_answer.c.vector.is_not(None))
-            .where(cached_answer.c.created >= newest - _OVERLAP_US)
-            .order_by(cached_answer.c.created.desc())
-            .limit(self._most)
-        ).all()
+        since = _SINCE.run(
+            connection, {"at_place": place, "since": newest - _OVERLAP_US, "most": self._most}
+        ).fetchall()
         with self._lock:
             unknown = [row.entry_id for row in reversed(since) if row.entry_id not in held.known]
         rows: list[Any] = []
         for start in range(0, len(unknown), _MANY):
-            rows += connection.execute(
-                select(
-                    cached_answer.c.entry_id, cached_answer.c.read_set, cached_answer.c.question, cached_answer.c.vector
-                ).where(cached_answer.c.entry_id.in_(unknown[start : start + _MANY]))
-            )
+            some = unknown[start : start + _MANY]
+            rows += _vectors(len(some)).run(connection, {f"e{n}": entry_id for n, entry_id in enumerate(some)})
         with self._lock:
             held.add(rows)
             held.newest = max([held.newest, *(row.created for row in since)])
@@ -195,26 +183,26 @@ class SqlCache:
             _count(connection, used)
             if not _current(connection, sources, None):
                 return False
-            same = (cached_answer.c.place == entry.place) & (cached_answer.c.exact == entry.exact)
-            connection.execute(delete(cached_answer).where(same))
-            connection.execute(
-                insert(cached_answer).values(
-                    entry_id=entry.entry_id,
-                    place=entry.place,
-                    exact=entry.exact,
-                    read_set=entry.read_set,
-                    question=entry.question,
-                    vector=None if entry.vector is None else entry.vector.astype("<f4").tobytes(),
-                    answer=dumps(entry.answer),
-                    owner=entry.owner,
-                    sources=len(set(sources)),
-                    hits=0,
-                    created=micros(entry.created),
-                    expires=micros(entry.expires),
-                )
+            _SAME_GONE.run(connection, {"at_place": entry.place, "asked": entry.exact})
+            _PUT.run(
+                connection,
+                {
+                    "entry_id": entry.entry_id,
+                    "place": entry.place,
+                    "exact": entry.exact,
+                    "read_set": entry.read_set,
+                    "question": entry.question,
+                    "vector": None if entry.vector is None else entry.vector.astype("<f4").tobytes(),
+                    "answer": dumps(entry.answer),
+                    "owner": entry.owner,
+                    "sources": len(set(sources)),
+                    "hits": 0,
+                    "created": micros(entry.created),
+                    "expires": micros(entry.expires),
+                },
             )
-            connection.execute(
-                insert(cached_source),
+            _PUT_SOURCE.run_many(
+                connection,
                 [
                     {"entry_id": entry.entry_id, "doc_id": s.document, "version": s.version}
                     for s in sorted_once(sources)
@@ -289,6 +277,41 @@ class SqlCache:
         return {"entries": entries, "labels": labels, "labels_agreed": int(agreed)}
 
 
+_HERE = cached_answer.c.place == bindparam("at_place")
+_SAME = and_(_HERE, cached_answer.c.exact == bindparam("asked"))
+_EXACT = Hot(
+    select(cached_answer)
+    .where(_SAME, cached_answer.c.expires > bindparam("now"))
+    .order_by(cached_answer.c.created.desc())
+    .limit(1)
+)
+_SINCE = Hot(
+    select(cached_answer.c.entry_id, cached_answer.c.created)
+    .where(_HERE, cached_answer.c.vector.is_not(None), cached_answer.c.created >= bindparam("since"))
+    .order_by(cached_answer.c.created.desc())
+    .limit(bindparam("most"))
+)
+_SAME_GONE = Hot(delete(cached_answer).where(_SAME))
+_PUT = Hot(insert(cached_answer), columns=cached_answer.c.keys())
+_PUT_SOURCE = Hot(insert(cached_source), columns=cached_source.c.keys())
+
+
+@cache
+def _vectors(count: int) -> Hot:
+    wanted = (cached_answer.c.entry_id, cached_answer.c.read_set, cached_answer.c.question, cached_answer.c.vector)
+    return Hot(select(*wanted).where(cached_answer.c.entry_id.in_([bindparam(f"e{n}") for n in range(count)])))
+
+
+@cache
+def _sources_now(count: int, *, locked: bool) -> Hot:
+    there = (
+        select(document.c.doc_id, document.c.version, document.c.class_id)
+        .where(document.c.doc_id.in_([bindparam(f"d{n}") for n in range(count)]), document.c.status == "ready")
+        .order_by(document.c.doc_id)
+    )
+    return Hot(there.with_for_update(read=True) if locked else there)
+
+
 def forget_documents(connection: Connection, doc_ids: Sequence[str]) -> None:
     """Delete every kept answer that any version of these documents went into, in the transaction that changes or deletes them.
 
@@ -322,12 +345,8 @@ def _current(connection: Connection, sources: Sequence[Source], scope: Scope | N
     wanted = sorted_once(sources)
     for start in range(0, len(wanted), _MANY):
         some = wanted[start : start + _MANY]
-        statement = (
-            select(document.c.doc_id, document.c.version, document.c.class_id)
-            .where(document.c.doc_id.in_([source.document for source in some]), document.c.status == "ready")
-            .order_by(document.c.doc_id)
-        )
-        rows = connection.execute(statement if scope is not None else statement.with_for_update(read=True)).all()
+        names = {f"d{n}": source.document for n, source in enumerate(some)}
+        rows = _sources_now(len(some), locked=scope is None).run(connection, names).fetchall()
         there = {(row.doc_id, row.version) for row in rows if scope is None or row.class_id in scope.classes}
         if not all((source.document, source.version) in there for source in some):
             return False

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import cache, lru_cache
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from mainstay.access.acl import Acl
-from mainstay.corpus.ports import AccessRule, Changed, DocumentRecord, IndexedDocument, Known, Prepared
+from mainstay.corpus.ports import AccessRule, Changed, DocumentRecord, IndexedDocument, Known, Prepared, Surroundings
 from mainstay.errors import Conflict
 from mainstay.models.embedders import EmbedderIdentity
 from mainstay.storage.access import class_for
 from mainstay.storage.cache import forget_documents
 from mainstay.storage.database import Database, put_fact
+from mainstay.storage.hot import Hot
 from mainstay.storage.rows import dump_metadata, dumps, load_metadata, micros, moment
 from mainstay.storage.schema import (
     acl_class,
@@ -378,13 +380,28 @@ class SqlDocuments:
                 return None
             return row.text, tuple((page, start, end) for page, start, end in json.loads(row.pages))
 
-    def passages(self, seqs: Sequence[int], *, scope: Scope) -> dict[int, Passage]:
+    def passages(self, seqs: Sequence[int], *, scope: Scope) -> Mapping[int, Passage]:
         """The chunks of these numbers that the scope may read *now*: the last check before text reaches anybody."""
-        found: dict[int, Passage] = {}
+        found: dict[int, _Row] = {}
         with self._db.read(scope) as connection:
             for some in _batches(seqs):
-                rows = connection.execute(_passages().where(chunk.c.seq.in_(some)))
-                found.update((row.seq, _passage(row)) for row in rows if row.class_id in scope.classes)
+                rows = _these_passages(len(some)).run(connection, {f"s{n}": seq for n, seq in enumerate(some)})
+                found.update((row[0], row[1:]) for row in rows.fetchall() if row[-1] in scope.classes)
+        return _Passages(found)
+
+    def around(self, chunk_ids: Sequence[str], reach: int, *, most_chars: int, scope: Scope) -> dict[str, Surroundings]:
+        """These chunks with up to ``reach`` more before and after each, inside its section and the scope; one statement.
+
+        A chunk is missing here that is gone, or would become longer than ``most_chars``.
+        """
+        found: dict[str, Surroundings] = {}
+        with self._db.read(scope) as connection:
+            for some in _batches(chunk_ids):
+                values = {"reach": reach, "most": most_chars, **{f"c{n}": held for n, held in enumerate(some)}}
+                for name, version, start, end, text, now, then in _around(len(some)).run(connection, values).fetchall():
+                    # The document as it is and the version as it was, like ``text``.
+                    if now in scope.classes and then in scope.classes and len(text) == end - start:
+                        found[name] = Surroundings(version=version, start=start, end=end, text=text)
         return found
 
     def neighbours(self, chunk_id: str, reach: int, *, scope: Scope) -> list[Passage]:
@@ -410,7 +427,7 @@ class SqlDocuments:
 
     def newest_change(self) -> int:
         with self._db.read() as connection:
-            return connection.scalar(select(func.max(change.c.n))) or 0
+            return _NEWEST.run(connection).scalar() or 0
 
     def changes_after(self, n: int, limit: int = 10_000) -> list[Changed]:
         """The change log after line ``n``, oldest first."""
@@ -521,7 +538,7 @@ class SqlDocuments:
 
     def fact(self, name: str) -> str | None:
         with self._db.read() as connection:
-            return connection.scalar(select(fact.c.value).where(fact.c.name == name))
+            return _FACT.run(connection, {"name": name}).scalar()
 
     def set_fact(self, name: str, value: str) -> None:
         with self._write() as connection:
@@ -640,35 +657,128 @@ def _record(row: Row[Any]) -> DocumentRecord:
     )
 
 
+_Row = Sequence[Any]
+_PASSAGE = (
+    chunk.c.chunk_id,
+    document.c.doc_id,
+    document.c.version,
+    document.c.title,
+    document.c.uri,
+    chunk.c.text,
+    chunk.c.start,
+    chunk.c.end,
+    chunk.c.page,
+    chunk.c.heading_path,
+    chunk.c.section_start,
+    chunk.c.section_end,
+    document.c.language,
+    document.c.modified,
+    document.c.metadata,
+    document.c.class_id,
+)
+
+
 def _passages() -> Any:
-    return select(
-        chunk,
-        document.c.doc_id,
-        document.c.version,
-        document.c.title,
-        document.c.uri,
-        document.c.language,
-        document.c.modified,
-        document.c.metadata,
-        document.c.class_id,
-    ).join(document, document.c.number == chunk.c.document)
+    return select(chunk.c.seq, *_PASSAGE).join(document, document.c.number == chunk.c.document)
+
+
+@cache
+def _these_passages(count: int) -> Hot:
+    return Hot(_passages().where(chunk.c.seq.in_([bindparam(f"s{n}") for n in range(count)])))
+
+
+@cache
+def _around(count: int) -> Hot:
+    beside = chunk.alias("beside")
+    reach = bindparam("reach", type_=chunk.c.ord.type)
+    start, end = func.min(beside.c.start), func.max(beside.c.end)
+    spans = (
+        select(chunk.c.chunk_id, chunk.c.document, start.label("first"), end.label("last"))
+        .join(
+            beside,
+            (beside.c.document == chunk.c.document) & beside.c.ord.between(chunk.c.ord - reach, chunk.c.ord + reach),
+        )
+        .where(
+            chunk.c.chunk_id.in_([bindparam(f"c{n}") for n in range(count)]),
+            beside.c.start >= chunk.c.section_start,
+            beside.c.end <= chunk.c.section_end,
+        )
+        .group_by(chunk.c.chunk_id, chunk.c.document)
+        .subquery()
+    )
+    version = document_version
+    return Hot(
+        select(
+            spans.c.chunk_id,
+            document.c.version,
+            spans.c.first,
+            spans.c.last,
+            func.substr(version.c.text, spans.c.first + 1, spans.c.last - spans.c.first),
+            document.c.class_id,
+            version.c.class_id.label("then"),
+        )
+        .join(document, document.c.number == spans.c.document)
+        .join(version, (version.c.doc_id == document.c.doc_id) & (version.c.version == document.c.version))
+        .where(spans.c.last - spans.c.first <= bindparam("most", type_=chunk.c.end.type))
+    )
+
+
+_FACT = Hot(select(fact.c.value).where(fact.c.name == bindparam("name")))
+_NEWEST = Hot(select(func.max(change.c.n)))
+
+
+class _Passages(Mapping[int, Passage]):
+    """Passages by number, each put together when it is asked for: a search reads many and shows a few."""
+
+    def __init__(self, rows: Mapping[int, _Row]) -> None:
+        self._rows = rows
+
+    def __getitem__(self, seq: int) -> Passage:
+        return _passage_of(self._rows[seq])
+
+    def __contains__(self, seq: object) -> bool:
+        return seq in self._rows
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 def _passage(row: Row[Any]) -> Passage:
-    return Passage(
-        chunk=row.chunk_id,
-        document=row.doc_id,
-        version=row.version,
-        title=row.title,
-        uri=row.uri,
-        text=row.text,
-        start=row.start,
-        end=row.end,
-        page=row.page,
-        heading_path=tuple(json.loads(row.heading_path)),
-        section_start=row.section_start,
-        section_end=row.section_end,
-        language=row.language,
-        modified=moment(row.modified),
-        metadata=load_metadata(row.metadata),
+    return _passage_of(row[1:])
+
+
+def _passage_of(row: _Row) -> Passage:
+    """The passage of a row of ``_PASSAGE``."""
+    (chunk_id, doc_id, version, title, uri, text, start, end, page, path, first, last, language, modified, held, _) = (
+        row
     )
+    return Passage(
+        chunk=chunk_id,
+        document=doc_id,
+        version=version,
+        title=title,
+        uri=uri,
+        text=text,
+        start=start,
+        end=end,
+        page=page,
+        heading_path=_heading_path(path),
+        section_start=first,
+        section_end=last,
+        language=language,
+        modified=moment(modified),
+        metadata=dict(_metadata(held)),
+    )
+
+
+@lru_cache(maxsize=4_096)
+def _heading_path(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+@lru_cache(maxsize=1_024)
+def _metadata(text: str) -> Mapping[str, MetaValue]:
+    return load_metadata(text)

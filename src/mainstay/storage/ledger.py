@@ -17,9 +17,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Select,
     Table,
-    Update,
     and_,
     bindparam,
     case,
@@ -36,6 +34,7 @@ from sqlalchemy import (
 from mainstay.agreement.budgets import MoneyScope, Payer
 from mainstay.agreement.ledger import Axis, Booked, Hold, HoldState, ReportRow, Spent, Standing, cost, granted, wanted
 from mainstay.storage.database import Database, upsert
+from mainstay.storage.hot import Hot
 from mainstay.storage.rows import dumps, micros, moment
 from mainstay.storage.schema import hold as table
 from mainstay.storage.schema import measure, money_entry, money_scope, trace
@@ -61,6 +60,7 @@ class SqlLedger:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._db, self._clock = database, clock
         self._locks = database.dialect == "postgresql"
+        self._new_scope: Hot | None = None
 
     # -- before a call -------------------------------------------------------------------------------------------------
 
@@ -127,13 +127,13 @@ class SqlLedger:
             lefts = [(scope, scope.limit_n - used.get(scope.scope_id, 0)) for scope in asked.scopes]
             amount_n = granted(lefts, least_n, asked.amount_n, now)
             self._move(connection, asked.scopes, held_n=amount_n)
-            connection.execute(insert(table), _row(asked, "open", amount_n=amount_n))
+            _HOLD.run(connection, _row(asked, "open", amount_n=amount_n))
             _enter(connection, asked, "held", now, held_n=amount_n)
             return amount_n
 
     def _used(self, connection: Connection, scopes: Sequence[MoneyScope]) -> dict[str, int]:
         """What stands on scopes, which nobody can change until this transaction ends."""
-        rows = connection.execute(_locking(len(scopes)), _ids(scopes))
+        rows = _locking(len(scopes)).run(connection, _ids(scopes)).fetchall()
         return {row.scope_id: row.used for row in rows}
 
     def _begin(self, scopes: Sequence[MoneyScope]) -> None:
@@ -142,9 +142,12 @@ class SqlLedger:
 
     def _add_scopes(self, connection: Connection, scopes: Iterable[MoneyScope]) -> int:
         """New scopes with nothing on them, in the order of ids; how many were new."""
+        if self._new_scope is None:
+            self._new_scope = Hot(_new(connection, money_scope), columns=money_scope.c.keys())
+        new = self._new_scope
         return sum(
-            connection.execute(
-                _new(connection, money_scope),
+            new.run(
+                connection,
                 {
                     "scope_id": scope.scope_id,
                     "kind": scope.kind,
@@ -163,7 +166,7 @@ class SqlLedger:
         self, connection: Connection, scopes: Sequence[MoneyScope], *, held_n: int = 0, settled_n: int = 0
     ) -> None:
         """Change what stands on scopes, which the caller has locked when they are several."""
-        connection.execute(_moving(len(scopes)), {**_ids(scopes), "more_held": held_n, "more_settled": settled_n})
+        _moving(len(scopes)).run(connection, {**_ids(scopes), "more_held": held_n, "more_settled": settled_n})
 
     # -- after it ------------------------------------------------------------------------------------------------------
 
@@ -181,7 +184,7 @@ class SqlLedger:
             self._close_free(hold, closing, actual_n, now)
             return
         with self._db.write(alone=False) as connection:
-            if connection.execute(_CLOSE, {"its_id": hold.hold_id, "was": "open", "state": state, **closing}).rowcount:
+            if _CLOSE.run(connection, {"its_id": hold.hold_id, "was": "open", "state": state, **closing}).rowcount:
                 reason = "breach" if actual_n > hold.amount_n else state
                 self._book(connection, hold, reason, now, held_n=-hold.amount_n, settled_n=actual_n)
                 return
@@ -204,7 +207,7 @@ class SqlLedger:
         self._begin(hold.scopes)
         with self._db.write(alone=False) as connection:
             changed = {"its_id": hold.hold_id, "was": "expired", "state": "late", **closing}
-            if not connection.execute(_CLOSE, changed).rowcount:
+            if not _CLOSE.run(connection, changed).rowcount:
                 row = {**_row(hold, "late"), **closing}
                 if not connection.execute(_new(connection, table), row).rowcount:
                     return
@@ -254,8 +257,8 @@ class SqlLedger:
         if self._locks:
             ordered = select(money_scope.c.scope_id).where(money_scope.c.scope_id.in_(sorted(freed)))
             connection.execute(ordered.order_by(money_scope.c.scope_id).with_for_update()).all()
-        connection.execute(
-            _moving(1),
+        _moving(1).run_many(
+            connection,
             [{"s0": scope_id, "more_held": -freed[scope_id], "more_settled": 0} for scope_id in sorted(freed)],
         )
         connection.execute(
@@ -429,7 +432,9 @@ class SqlLedger:
 
 
 # -- statements, made once for each number of scopes -------------------------------------------------------------------
-_CLOSE = (
+_HOLD = Hot(insert(table), columns=table.c.keys())
+_ENTRY = Hot(insert(money_entry), columns=money_entry.c.keys())
+_CLOSE = Hot(
     update(table)
     .where(table.c.hold_id == bindparam("its_id"), table.c.state == bindparam("was"))
     .values(
@@ -454,14 +459,14 @@ def _any_of(count: int) -> ColumnElement[bool]:
 
 
 @cache
-def _locking(count: int) -> Select[Any]:
+def _locking(count: int) -> Hot:
     wanted_rows = select(money_scope.c.scope_id, _USED.label("used")).where(_any_of(count))
-    return wanted_rows.order_by(money_scope.c.scope_id).with_for_update()
+    return Hot(wanted_rows.order_by(money_scope.c.scope_id).with_for_update())
 
 
 @cache
-def _moving(count: int) -> Update:
-    return (
+def _moving(count: int) -> Hot:
+    return Hot(
         update(money_scope)
         .where(_any_of(count))
         .values(
@@ -541,8 +546,8 @@ def _closing(actual_n: int, usage: Usage, *, estimated: bool, now: datetime) -> 
 def _enter(
     connection: Connection, hold: Hold, reason: str, now: datetime, *, held_n: int = 0, settled_n: int = 0
 ) -> None:
-    connection.execute(
-        insert(money_entry),
+    _ENTRY.run(
+        connection,
         {
             "hold_id": hold.hold_id,
             "reason": reason,

@@ -21,6 +21,10 @@ def word_set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
+LONGEST_KEPT = 1_000
+"""Characters: what was read in longer texts is not kept in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Word:
     """One word as it stands in a text; ``folded`` is for comparison: no case, no accents."""
@@ -72,7 +76,12 @@ def fold(text: str) -> str:
 
 def words(text: str) -> list[Word]:
     """All words; a run of characters of a script without spaces gives its pairs."""
-    return list(_words(text))
+    return list(_words_of(text) if len(text) <= LONGEST_KEPT else _words(text))
+
+
+@lru_cache(maxsize=2_048)
+def _words_of(text: str) -> tuple[Word, ...]:
+    return tuple(_words(text))
 
 
 def _words(text: str) -> Iterator[Word]:
@@ -151,7 +160,26 @@ def _english(word: str) -> str:
 
 def content(text: str, language: str = "en") -> list[str]:
     """The stems of the words that carry meaning, in order, with repeats."""
-    return [stem(w.folded, language) for w in _words(text) if is_content(w.folded)]
+    return list(_content(text, language) if len(text) <= LONGEST_KEPT else _content.__wrapped__(text, language))
+
+
+@lru_cache(maxsize=4_096)
+def _content(text: str, language: str) -> tuple[str, ...]:
+    """One sentence is compared with the question, with the draft and with other sentences: its words are the same each time."""
+    if text.isascii():
+        found = [_meant(word, language) for word in _WORD.findall(text.lower())]
+    elif _WIDE.search(text):
+        found = [stem(word.folded, language) if is_content(word.folded) else None for word in _words(text)]
+    else:
+        found = [_meant(word, language) for word in _WORD.findall(text)]
+    return tuple([one for one in found if one is not None])
+
+
+@lru_cache(maxsize=50_000)
+def _meant(word: str, language: str) -> str | None:
+    """The stem of one word of no wide script, None when it carries no meaning of its own."""
+    folded = _bare(fold(word))
+    return stem(folded, language) if is_content(folded) else None
 
 
 def is_content(folded: str) -> bool:
@@ -244,9 +272,14 @@ _UNSURE_NUMERALS = word_set("one un uno um een eins once elf due sei dix tre neu
 
 def quantities(text: str) -> list[Quantity]:
     """All numbers of the text, dates left out (see :func:`dates`), in order."""
+    return list(_quantities(text) if len(text) <= LONGEST_KEPT else _quantities.__wrapped__(text))
+
+
+@lru_cache(maxsize=2_048)
+def _quantities(text: str) -> tuple[Quantity, ...]:
     dated = within((d.start, d.end) for d in dates(text))
     found = [*_spaced(text), *_digits(text), *_spelled(text)]
-    return sorted((q for q in found if not dated(q.start)), key=lambda q: q.start)
+    return tuple(sorted((q for q in found if not dated(q.start)), key=lambda q: q.start))
 
 
 def within(spans: Iterable[tuple[int, int]]) -> Callable[[int], bool]:
@@ -338,7 +371,7 @@ def _after(text: str, at: int) -> tuple[int, str]:
 
 
 def _spelled(text: str) -> Iterator[Quantity]:
-    for word in _words(text):
+    for word in words(text):
         value = _NUMERALS.get(word.folded)
         if value is None:
             continue
@@ -397,16 +430,24 @@ _DATE = re.compile(
     r")",
     re.IGNORECASE,
 )
+_NO_DIGIT = re.compile(r"\D*")  # then there is no date: each has a day or a year
 
 
 def dates(text: str) -> list[Dated]:
     """All dates of the text in order. A year alone is a number, not a date."""
+    if _NO_DIGIT.fullmatch(text):
+        return []
+    return list(_dates(text) if len(text) <= LONGEST_KEPT else _dates.__wrapped__(text))
+
+
+@lru_cache(maxsize=2_048)
+def _dates(text: str) -> tuple[Dated, ...]:
     found = []
     for m in _DATE.finditer(text):
         options = frozenset(o for o in _options(m) if _possible(o))
         if options:
             found.append(Dated(options, m[0], m.start(), m.end()))
-    return found
+    return tuple(found)
 
 
 def _options(m: re.Match[str]) -> list[Day]:

@@ -120,6 +120,9 @@ class _Exchange:
         )
         await self._send({"type": "http.response.body", "body": body})
 
+    def _page_policy(self) -> str:
+        return _PAGE_POLICY.format(nonce=self.state.get("nonce") or secrets.token_urlsafe(18))
+
     def _headers(self, given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         named = {name.lower(): value for name, value in given}
         page = named.get(b"content-type", b"").startswith(b"text/html")
@@ -131,7 +134,7 @@ class _Exchange:
             "referrer-policy": "same-origin" if page else "no-referrer",
             "cross-origin-opener-policy": "same-origin",
             "cross-origin-resource-policy": "same-origin",
-            "content-security-policy": _PAGE_POLICY.format(nonce=self.state.get("nonce") or secrets.token_urlsafe(18)) if page else _DATA_POLICY,
+            "content-security-policy": self._page_policy() if page else _DATA_POLICY,
             "cache-control": KEEP_STATIC if self._scope["path"].startswith("/static/") else "no-store",
         }
         queued_ms = self.state.get("queued_ms")

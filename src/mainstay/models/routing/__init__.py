@@ -2,7 +2,7 @@
 
 from mainstay.models.routing.calibration import Calibration, brier, calibration_error, fitted, risk_threshold
 from mainstay.models.routing.features import Traits, traits_of
-from mainstay.models.routing.quality import Learned, QualityModel, Rules, Upkeep, Upkept, unpacked
+from mainstay.models.routing.quality import Learned, QualityModel, Rules, Upkeep, Upkept, kept_or, unpacked
 from mainstay.models.routing.router import (
     Candidate,
     Choice,
@@ -33,6 +33,7 @@ __all__ = [
     "calibration_error",
     "draft_score",
     "fitted",
+    "kept_or",
     "risk_threshold",
     "traits_of",
     "unpacked",

@@ -230,7 +230,7 @@ def train(
     rows = _rows(space, examples, embedding)
     given = np.array([[example.scores.get(model, math.nan) for model in models] for example in examples])
     likeness = (rows @ rows.T).astype(np.float32)
-    folds = _folds(rows)
+    folds = folds_apart(rows)
     means = np.nanmean(given, axis=0)
     shared = _shared(given, means)
     seen_shared, back_shared = _foreseen(likeness, shared[:, None], folds, HELD_BACK_SHARED)
@@ -301,7 +301,7 @@ def _stable(example: Example) -> bytes:
     return hashlib.sha256(repr(example.traits).encode("utf-8", "surrogatepass")).digest()
 
 
-def _folds(rows: Floats) -> npt.NDArray[np.int64]:
+def folds_apart(rows: Floats) -> npt.NDArray[np.int64]:
     """The fold of each question: clusters of like questions (Lloyd, 1982), the largest first to the emptiest fold."""
     count = min(CLUSTERS, max(FOLDS, len(rows) // 5))
     centres = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
