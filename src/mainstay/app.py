@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -128,7 +128,7 @@ class App:
         self.modes = SqlModes(self.database)
         self.ladder = Ladder(settings.agreement.modes, self.clock, self.modes, database_mode=None)
         self.admission = Admission(settings.agreement.traffic, self.clock)
-        access = AccessStore(self.database, self.clock)
+        access = AccessStore(self.database, self.clock, facts=self.documents.facts, along=(IN_FORCE,))
         self._access = access
         self.people = People(access, self.clock)
         self.keyring = Keyring(access, access, self.clock)
@@ -210,7 +210,7 @@ class App:
             ledger=self.ledger,
             backlog=self.backlog,
             people=self,
-            release=lambda: self.release,
+            release=self._release_seen,
         )
 
     @cached_property
@@ -253,7 +253,7 @@ class App:
 
     def _router(self) -> Router:
         """The router with what was learnt last, by whichever process."""
-        kept = self.documents.fact(ROUTER)
+        kept = self.documents.facts.seen(ROUTER)  # ``searched`` has looked, for this question too
         if self._routing is None or self._routing[0] != kept:
             board, agreement = self.switchboard, self.settings.agreement
             start = RuleBased(prices={name: board.model(name).price for name in board.names})
@@ -275,8 +275,8 @@ class App:
             SemanticCache(SqlCache(self.database, self.clock), self.settings.agreement.cache, self.clock),
             self.settings.agreement,
             self.clock,
-            release=lambda: self.release,
-            embedder=lambda: self._in_force().digest,
+            release=self._release_seen,
+            embedder=lambda: self._in_force(seen=True).digest,
             anew=lambda work: self.answering.anew(work),
         )
 
@@ -330,7 +330,14 @@ class App:
     @property
     def release(self) -> str:
         """Names what answers: the prompts, the models, the search settings, this program's version."""
-        digest = self._in_force().digest
+        return self._release_of(self._in_force())
+
+    def _release_seen(self) -> str:
+        """The same for a request, whose Scope was worked out from what was read with the embedder in force."""
+        return self._release_of(self._in_force(seen=True))
+
+    def _release_of(self, identity: EmbedderIdentity) -> str:
+        digest = identity.digest
         if digest not in self._releases:
             service = self.settings.service
             parts = [
@@ -444,10 +451,11 @@ class App:
                 self._serving = (fresh, embedder)
             return self._serving
 
-    def _in_force(self) -> EmbedderIdentity:
-        held = self.documents.fact(IN_FORCE)
+    def _in_force(self, *, seen: bool = False) -> EmbedderIdentity:
+        """Whose vectors answer: now, or (``seen``) when this process last looked, as it does at each request."""
+        held = self.documents.facts.seen(IN_FORCE) if seen else self.documents.facts.read(IN_FORCE, ROUTER)[IN_FORCE]
         if held is not None:
-            identity = EmbedderIdentity(**json.loads(held)["identity"])
+            _, identity = _named_identity(held)
             self._opened_with = self._opened_with or identity
             return identity
         identity = self.wanted_embedder().identity
@@ -460,8 +468,8 @@ class App:
 
     def _made_by(self, identity: EmbedderIdentity) -> Embedder:
         wanted = self.settings.service.models.embedder
-        held = self.documents.fact(IN_FORCE)
-        for name in dict.fromkeys((wanted, json.loads(held)["name"] if held else wanted)):
+        held = self.documents.facts.seen(IN_FORCE)
+        for name in dict.fromkeys((wanted, _named_identity(held)[0] if held else wanted)):
             try:
                 embedder = self._embedder_named(name)
             except (Invalid, NotFound):
@@ -983,6 +991,13 @@ class App:
         if standing.oldest_due_s >= 1:
             said.append(f"the oldest has waited for {standing.oldest_due_s:.0f} s")
         return "; ".join(said) or "ok"
+
+
+@lru_cache(maxsize=16)
+def _named_identity(held: str) -> tuple[str, EmbedderIdentity]:
+    """What the fact IN_FORCE says."""
+    said = json.loads(held)
+    return said["name"], EmbedderIdentity(**said["identity"])
 
 
 def open_app(folder: Path, *, clock: Clock | None = None) -> App:

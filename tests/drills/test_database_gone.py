@@ -97,7 +97,7 @@ def test_a_lock_that_is_held(server: Server, served: tuple[Serving, str, str]) -
         assert serving.get("/readyz").status == 503
         holder.run("ROLLBACK")
     until(lambda: serving.get("/readyz").status == 200, within_s=15, what="ready again")
-    assert "seven" in serving.ask(QUESTION, key).json()["text"]
+    until(lambda: "seven" in serving.ask(QUESTION, key).json()["text"], within_s=15, what="answers again")
 
 
 def test_no_database_at_the_start_is_one_line(tmp_path: Path) -> None:

@@ -318,7 +318,7 @@ def test_every_mode_by_order_says_so_and_is_an_event(tmp_path: Path) -> None:
         expected = {
             "economy": ("answered", "cache:hit"),
             "cached_only": ("answered", "cache:hit"),
-            "sources_only": ("answered", "cache:hit"),
+            "sources_only": ("partial", "cache:off"),
             "static": ("failed", "cache:off"),
         }
         for mode, (status, first) in expected.items():

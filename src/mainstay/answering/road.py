@@ -35,7 +35,8 @@ from mainstay.text.words import content
 from mainstay.types import Actor, Answer, Citation, Clock, Filter, Mode, Passage, Question, Scope, Status
 
 HISTORY_TURNS = 6
-TROUBLE_S = 5.0  # how long a search that failed is not tried again
+STRIKES = 3
+TROUBLE_S = 2.0  # how long a search that failed is not tried again
 SPENT_S = 30.0  # how long a spent budget of the service is believed to be spent, before one request tries again
 AUDITOR = Actor(principal="service:cache-audit")
 WITHOUT_MODEL = (Mode.CACHED_ONLY, Mode.SOURCES_ONLY, Mode.STATIC)
@@ -94,7 +95,7 @@ class Answering:
         self._quoting, self._generating, self._caching = quoting, generating, caching
         self._ladder, self._ledger, self._backlog, self._people = ladder, ledger, backlog, people
         self._policy = Policy(agreement.governance)
-        self.traces_lost = 0
+        self.traces_lost = self._searches_failed = 0
 
     def answer(self, question: Question, actor: Actor, *, request_id: str | None = None, door: str = "") -> Answer:
         """The answer to one question. Errors: Invalid for a question that can not be asked; nothing else leaves here as an error
@@ -118,6 +119,9 @@ class Answering:
         try:
             standing = self._ladder.current()
             scope = self._gate.scope(actor)
+            if standing.cause == "database":  # it has just answered: nobody waits for the watch to notice
+                self._ladder.no_longer("database")
+                standing = self._ladder.current()
             purse = self._purse(journey, actor, scope, deadline)
             journey.span("admit", question_chars=len(question.text), language=spoken, mode=str(standing.mode))
             journey.operator["scope"] = scope.digest  # it names class numbers, which count what others may read
@@ -170,10 +174,14 @@ class Answering:
         try:
             found = self._found(question, scope, purse, journey)
         except Unavailable as error:
-            # Nothing can be looked up: say so in the words of the agreement, and spare the next ones the attempt.
-            self._ladder.ask_for(Mode.STATIC, "index", error.what, for_s=TROUBLE_S)
+            # Nothing can be looked up: say so in the words of the agreement; once it is no accident, spare the next ones
+            # the attempt.
+            self._searches_failed += 1
+            if self._searches_failed >= STRIKES:
+                self._ladder.ask_for(Mode.STATIC, "index", error.what, for_s=TROUBLE_S)
             journey.span("retrieve", failed=error.what)
             return replace(self._static(spoken), cause="index")
+        self._searches_failed = 0
         if verdict is not None:
             return self._handed_over(
                 question, actor, found, verdict.reason, Draft(status=Status.REFUSED, text=""), spoken, journey
@@ -204,6 +212,8 @@ class Answering:
             if work.mode in WITHOUT_MODEL:
                 return sources_alone(work.found, work.spoken, ())
             return (yield from self._quoting.draft(work.question, work.found, work.spoken, work.journey))
+        if work.mode is Mode.SOURCES_ONLY:
+            return sources_alone(work.found, work.spoken, ())
         with self._caching.look(work, lambda: self._gate.scope(actor)) as looked:
             if isinstance(looked, Taken):
                 yield from (Cited(citation=citation) for citation in looked.draft.citations)

@@ -84,6 +84,8 @@ def show_answer(answer: Answer) -> None:
         click.echo()
     for citation in answer.citations:
         show_citation(citation, width)
+    for n, passage in enumerate(answer.sources, 1):
+        show_passage(n, passage)
     click.echo()
     click.secho(
         f"{answer.status} by {answer.model or 'nobody'} · mode {answer.mode} · {answer.timings_ms.get('total', 0):.0f} ms"

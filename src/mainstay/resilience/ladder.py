@@ -32,6 +32,7 @@ _AWAY_S = (1.0, 2.0, 5.0)  # pauses while the log does not answer; the last one 
 _STRIKES = 3  # reads in a row that fail before the database counts as away: one that is only slow is none
 _UNWRITTEN = 1000
 _AT_ONCE = 20  # events that one request may write for all
+_OVER_AT_ONCE = ("database", "index")  # when they are back they are back: holding on would deny what works
 _CAUSES = ("breaker", "objective", "budget", "database", "index", "overload", "order")
 
 
@@ -103,7 +104,7 @@ class Ladder:
         self._asks: dict[str, _Ask] = {}
         self._held: dict[Mode, _Held] = {}
         self._order: Order | None = None
-        self._ordering = False
+        self._ordering = self._began = False
         self._mode = Mode.FULL
         self._since = clock.now()
         self._decided = ("", "")  # the reason that decided last, for the event of the way back
@@ -199,7 +200,7 @@ class Ladder:
 
     def _drop(self, reason: str, now: float) -> None:
         ask = self._asks.pop(reason, None)
-        if ask is not None:
+        if ask is not None and cause_of(reason) not in _OVER_AT_ONCE:
             ended = now if ask.until is None else min(now, ask.until)
             held = self._held.get(ask.mode)
             if held is None or held.until < ended + self._hold_s:
@@ -317,6 +318,10 @@ class Ladder:
                 self._read_at = now + _READ_S
                 self._unread, self._trouble = 0, ""
                 self._order = order
+                if not self._began:  # an order that stood before this process began is no change of its mode
+                    self._began = True
+                    if self._standing_order() is not None and not self._asks:
+                        self._set(self._wanted(order), "order", f"{order.mode} ordered" if order else "")
         if self._database_mode is not None:
             if away:
                 self.ask_for(self._database_mode, "database:modes", said)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, or_,
 from mainstay.access.acl import Acl, canonical
 from mainstay.access.ports import Account, Key, Membership, Stamps, State
 from mainstay.storage.database import Database
-from mainstay.storage.hot import Hot
+from mainstay.storage.facts import Facts, read_facts
 from mainstay.storage.rows import dumps, micros, moment
 from mainstay.storage.schema import (
     acl_class,
@@ -43,9 +43,13 @@ _STARTS_AT_ONCE = 500
 class AccessStore:
     """The ports Directory, Keys and AclClasses over one Database."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, facts: Facts | None = None, along: Collection[str] = ()
+    ) -> None:
+        """``along`` names facts that are read with the stamps, which each request reads first, and told to ``facts``."""
         self._database = database
         self._clock = clock
+        self._facts, self._along = facts, tuple(along)
 
     # -- Directory -----------------------------------------------------------------------------------------------------
     def account(self, name: str) -> Account | None:
@@ -182,9 +186,13 @@ class AccessStore:
 
     # -- AclClasses ----------------------------------------------------------------------------------------------------
     def stamps(self) -> Stamps:
+        begun = 0 if self._facts is None else self._facts.begin()
         with self._database.read() as connection:
-            found = {name: int(value) for name, value in _STAMPS.run(connection)}
-        return Stamps(anything=found.get(_ANYTHING, 0), people=found.get(_PEOPLE, 0), removed=found.get(_REMOVED, 0))
+            found = read_facts(connection, (*_STAMPS, *self._along))
+        if self._facts is not None:
+            self._facts.saw(begun, [(name, found.get(name)) for name in self._along])
+        anything, people, removed = (int(found.get(name) or 0) for name in _STAMPS)
+        return Stamps(anything=anything, people=people, removed=removed)
 
     def classes(self, since: int) -> Sequence[tuple[int, Acl]]:
         changed = select(acl_class.c.class_id, acl_class.c.allow, acl_class.c.deny).where(acl_class.c.updated > since)
@@ -268,7 +276,7 @@ _ACCOUNTS = select(
     principal.c.disabled,
     principal.c.created,
 )
-_STAMPS = Hot(select(fact.c.name, fact.c.value).where(fact.c.name.in_((_ANYTHING, _PEOPLE, _REMOVED))))
+_STAMPS = (_ANYTHING, _PEOPLE, _REMOVED)
 
 
 def _stamp(connection: Connection, at: datetime, *also: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Integer, Row, bindparam, cast, delete, func, insert, select, update
 
 from mainstay.access.acl import Acl
 from mainstay.corpus.ports import AccessRule, Changed, DocumentRecord, IndexedDocument, Known, Prepared, Surroundings
@@ -21,6 +21,7 @@ from mainstay.models.embedders import EmbedderIdentity
 from mainstay.storage.access import class_for
 from mainstay.storage.cache import forget_documents
 from mainstay.storage.database import Database, put_fact
+from mainstay.storage.facts import Facts
 from mainstay.storage.hot import Hot
 from mainstay.storage.rows import dump_metadata, dumps, load_metadata, micros, moment
 from mainstay.storage.schema import (
@@ -67,14 +68,23 @@ class DerivedRows(Protocol):
 class SqlDocuments:
     """``corpus.ports.Documents`` and ``corpus.ports.IndexFeed`` over SQL."""
 
-    def __init__(self, database: Database, *, index: DerivedRows | None = None, fence: Fence | None = None) -> None:
-        """``index`` is what the database itself keeps to search by; ``fence`` the job all writing is done for."""
+    def __init__(
+        self,
+        database: Database,
+        *,
+        index: DerivedRows | None = None,
+        fence: Fence | None = None,
+        facts: Facts | None = None,
+    ) -> None:
+        """``index`` is what the database itself keeps to search by; ``fence`` the job all writing is done for; ``facts``
+        those that others in this process look at too."""
+        self.facts = facts or Facts(database)
         self._db, self._index, self._fence = database, index, fence
         self._salt: bytes | None = None  # never changes once it is there
 
     def under(self, fence: Fence) -> SqlDocuments:
         """The same documents, written to only while the fence holds: Conflict afterwards."""
-        return SqlDocuments(self._db, index=self._index, fence=fence)
+        return SqlDocuments(self._db, index=self._index, fence=fence, facts=self.facts)
 
     def _write(self) -> AbstractContextManager[Connection]:
         return self._db.write(fence=self._fence)
@@ -385,8 +395,9 @@ class SqlDocuments:
         found: dict[int, _Row] = {}
         with self._db.read(scope) as connection:
             for some in _batches(seqs):
-                rows = _these_passages(len(some)).run(connection, {f"s{n}": seq for n, seq in enumerate(some)})
-                found.update((row[0], row[1:]) for row in rows.fetchall() if row[-1] in scope.classes)
+                values = {f"s{n}": seq for n, seq in enumerate(some)}
+                rows: Sequence[Any] = _these_passages(len(some)).run(connection, values).fetchall()
+                found.update((row[0], row[1:]) for row in rows if row[-1] in scope.classes)
         return _Passages(found)
 
     def around(self, chunk_ids: Sequence[str], reach: int, *, most_chars: int, scope: Scope) -> dict[str, Surroundings]:
@@ -398,7 +409,8 @@ class SqlDocuments:
         with self._db.read(scope) as connection:
             for some in _batches(chunk_ids):
                 values = {"reach": reach, "most": most_chars, **{f"c{n}": held for n, held in enumerate(some)}}
-                for name, version, start, end, text, now, then in _around(len(some)).run(connection, values).fetchall():
+                rows: Sequence[Any] = _around(len(some)).run(connection, values).fetchall()
+                for name, version, start, end, text, now, then in rows:
                     # The document as it is and the version as it was, like ``text``.
                     if now in scope.classes and then in scope.classes and len(text) == end - start:
                         found[name] = Surroundings(version=version, start=start, end=end, text=text)
@@ -537,12 +549,12 @@ class SqlDocuments:
                 self._index.drop_vectors(connection, keep=keep)
 
     def fact(self, name: str) -> str | None:
-        with self._db.read() as connection:
-            return _FACT.run(connection, {"name": name}).scalar()
+        return self.facts.read(name)[name]
 
     def set_fact(self, name: str, value: str) -> None:
         with self._write() as connection:
             put_fact(connection, name, value)
+        self.facts.read(name)
 
 
 def words_to_index(prefix: str, text: str) -> str:
@@ -713,7 +725,7 @@ def _around(count: int) -> Hot:
             document.c.version,
             spans.c.first,
             spans.c.last,
-            func.substr(version.c.text, spans.c.first + 1, spans.c.last - spans.c.first),
+            func.substr(version.c.text, cast(spans.c.first + 1, Integer), cast(spans.c.last - spans.c.first, Integer)),
             document.c.class_id,
             version.c.class_id.label("then"),
         )
@@ -723,7 +735,6 @@ def _around(count: int) -> Hot:
     )
 
 
-_FACT = Hot(select(fact.c.value).where(fact.c.name == bindparam("name")))
 _NEWEST = Hot(select(func.max(change.c.n)))
 
 

@@ -9,13 +9,17 @@ and so do results: only for columns whose Python type is the driver's own (text,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult
 
 
 class Hot:
-    """One statement with named parameters (``bindparam``; of an insert, its columns)."""
+    """One statement with named parameters (``bindparam``; of an insert, its columns).
+
+    ``statement`` may be a function of a connection, where the dialects have different words for it.
+    """
 
     def __init__(self, statement: Any, *, columns: Sequence[str] | None = None) -> None:
         self._statement, self._columns = statement, columns
@@ -30,7 +34,7 @@ class Hot:
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute it once for each of these, of which there is at least one."""
         if connection.dialect.name == "postgresql" and len(rows) > 1:
-            connection.execute(self._statement, rows)  # one round trip for all, where it is an insert
+            connection.execute(self._made(connection), rows)  # one round trip for all, where it is an insert
             return
         sql, names, fixed = self._for(connection)
         connection.exec_driver_sql(sql, [tuple([{**fixed, **row}[name] for name in names]) for row in rows])
@@ -39,10 +43,13 @@ class Hot:
         dialect = connection.dialect
         held = self._compiled.get(dialect.name)
         if held is None:
-            compiled = self._statement.compile(
+            compiled = self._made(connection).compile(
                 dialect=dialect, column_keys=self._columns, compile_kwargs={"render_postcompile": True}
             )
             # Threads that meet here compile the same: whichever comes last stays.
             held = (str(compiled), tuple(compiled.positiontup or ()), dict(compiled.params))
             self._compiled[dialect.name] = held
         return held
+
+    def _made(self, connection: Connection) -> Any:
+        return self._statement(connection) if isinstance(self._statement, FunctionType) else self._statement

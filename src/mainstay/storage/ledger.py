@@ -60,7 +60,6 @@ class SqlLedger:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._db, self._clock = database, clock
         self._locks = database.dialect == "postgresql"
-        self._new_scope: Hot | None = None
 
     # -- before a call -------------------------------------------------------------------------------------------------
 
@@ -142,11 +141,8 @@ class SqlLedger:
 
     def _add_scopes(self, connection: Connection, scopes: Iterable[MoneyScope]) -> int:
         """New scopes with nothing on them, in the order of ids; how many were new."""
-        if self._new_scope is None:
-            self._new_scope = Hot(_new(connection, money_scope), columns=money_scope.c.keys())
-        new = self._new_scope
         return sum(
-            new.run(
+            _NEW_SCOPE.run(
                 connection,
                 {
                     "scope_id": scope.scope_id,
@@ -432,6 +428,7 @@ class SqlLedger:
 
 
 # -- statements, made once for each number of scopes -------------------------------------------------------------------
+_NEW_SCOPE = Hot(lambda connection: _new(connection, money_scope), columns=money_scope.c.keys())
 _HOLD = Hot(insert(table), columns=table.c.keys())
 _ENTRY = Hot(insert(money_entry), columns=money_entry.c.keys())
 _CLOSE = Hot(

@@ -13,6 +13,7 @@ from mainstay.agreement.ports import Counts, Shares, Slice, Spent, Timing
 from mainstay.agreement.terms import Payer, Period
 from mainstay.records.measures import TURNED_AWAY, Measured
 from mainstay.storage.database import Database, upsert
+from mainstay.storage.hot import Hot
 from mainstay.storage.rows import micros
 from mainstay.storage.schema import cache_audit, measure, money_scope
 
@@ -25,29 +26,31 @@ _WORKED = and_(measure.c.kind == ANSWERS, measure.c.status != TURNED_AWAY)
 
 def put_measure(connection: Connection, measured: Measured) -> None:
     """Write one row in an open transaction; a request id that is taken keeps the row it has."""
-    connection.execute(
-        upsert(connection, measure)
-        .values(
-            request_id=measured.request_id,
-            at=micros(measured.at),
-            kind=measured.kind,
-            door=measured.door,
-            principal=measured.principal,
-            team=measured.team,
-            status=measured.status,
-            mode=measured.mode,
-            model=measured.model,
-            release=measured.release,
-            failed=int(measured.failed),
-            cached=int(measured.cached),
-            total_ms=measured.total_ms,
-            first_ms=measured.first_ms,
-            cost_n=measured.cost_nanodollars,
-            grounded=measured.grounded,
-            covered=measured.covered,
-        )
-        .on_conflict_do_nothing()
+    _PUT.run(
+        connection,
+        {
+            "request_id": measured.request_id,
+            "at": micros(measured.at),
+            "kind": measured.kind,
+            "door": measured.door,
+            "principal": measured.principal,
+            "team": measured.team,
+            "status": measured.status,
+            "mode": measured.mode,
+            "model": measured.model,
+            "release": measured.release,
+            "failed": int(measured.failed),
+            "cached": int(measured.cached),
+            "total_ms": measured.total_ms,
+            "first_ms": measured.first_ms,
+            "cost_n": measured.cost_nanodollars,
+            "grounded": measured.grounded,
+            "covered": measured.covered,
+        },
     )
+
+
+_PUT = Hot(lambda connection: upsert(connection, measure).on_conflict_do_nothing(), columns=measure.c.keys())
 
 
 class SqlMeasures:

@@ -37,6 +37,7 @@ _FIXES = {
     "unable to open": "make its folder exist and be writable",
 }
 _DAMAGED = ("decode to UTF-8", "unsupported file format", "malformed")
+_SYNCED = "synchronous"  # what a pooled connection was last told
 _RESTORE = "keep the file and bring back a backup: mainstay restore BACKUP --force"
 
 
@@ -86,7 +87,9 @@ class SqliteDatabase:
     @contextmanager
     def read(self, scope: Scope | None = None) -> Iterator[Connection]:  # noqa: ARG002 - SQLite has no second wall
         with _translated(self.path), self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")  # one snapshot for everything read inside
+            # One snapshot for everything read inside. Straight to the driver: it touches no file, and there are many.
+            driver: Any = connection.connection.driver_connection
+            driver.execute("BEGIN")
             yield connection
 
     @contextmanager
@@ -149,7 +152,11 @@ class SqliteDatabase:
             connection = self._engine.connect()
             try:
                 # The journal is synced at each commit, or (NORMAL) only before it is folded into the file.
-                connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                wanted = "FULL" if durable else "NORMAL"
+                if connection.info.get(_SYNCED) != wanted:
+                    connection.info.pop(_SYNCED, None)
+                    connection.exec_driver_sql(f"PRAGMA synchronous={wanted}")
+                    connection.info[_SYNCED] = wanted
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             except BaseException:
                 connection.close()

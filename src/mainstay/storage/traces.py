@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +11,12 @@ from sqlalchemy import Row, delete, select
 from mainstay.records.measures import Measured
 from mainstay.records.traces import Span, Trace
 from mainstay.storage.database import Database, upsert
+from mainstay.storage.hot import Hot
 from mainstay.storage.measures import put_measure
 from mainstay.storage.rows import dumps, micros, moment
 from mainstay.storage.schema import trace as table
+
+_KEEP = Hot(lambda connection: upsert(connection, table).on_conflict_do_nothing(), columns=table.c.keys())
 
 
 class SqlTraces:
@@ -26,18 +28,17 @@ class SqlTraces:
     def keep(self, trace: Trace, measured: Measured | None = None) -> None:
         """Write one finished journey; a request id that is taken keeps the journey it has."""
         with self._db.write(alone=False, durable=False) as connection:
-            connection.execute(
-                upsert(connection, table)
-                .values(
-                    request_id=trace.request_id,
-                    at=micros(trace.at),
-                    asker=trace.asker,
-                    kind=trace.kind,
-                    status=trace.status,
-                    visible=dumps({"spans": [asdict(span) for span in trace.spans], "facts": dict(trace.facts)}),
-                    operator=dumps(dict(trace.operator)),
-                )
-                .on_conflict_do_nothing()
+            _KEEP.run(
+                connection,
+                {
+                    "request_id": trace.request_id,
+                    "at": micros(trace.at),
+                    "asker": trace.asker,
+                    "kind": trace.kind,
+                    "status": trace.status,
+                    "visible": dumps({"spans": [_span(span) for span in trace.spans], "facts": dict(trace.facts)}),
+                    "operator": dumps(dict(trace.operator)),
+                },
             )
             if measured is not None:
                 put_measure(connection, measured)
@@ -61,6 +62,15 @@ class SqlTraces:
             wanted = wanted.where(table.c.at < micros(before))
         with self._db.read() as connection:
             return [_trace(row) for row in connection.execute(wanted)]
+
+
+def _span(span: Span) -> dict[str, Any]:
+    return {
+        "kind": span.kind,
+        "start_ms": span.start_ms,
+        "duration_ms": span.duration_ms,
+        "attributes": dict(span.attributes),
+    }
 
 
 def _trace(row: Row[Any]) -> Trace:

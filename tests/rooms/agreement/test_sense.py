@@ -242,7 +242,7 @@ RIGHT: list[dict[str, Any]] = [
     objective(measure="error_rate", target=0),
     objective(team="group:sales", door="chat", window="1h", enter_mode=Mode.ECONOMY),
     {"request": RequestLimits(deadline_s=2)},
-    {"traffic": Traffic(service_per_minute=120)},
+    {"traffic": Traffic(service_per_minute=600)},
     {"budgets": (Budget(of="user", per="day", usd="0.01", name="alice"), Budget(of="team", per="total", usd="9"))},
     governance(languages=("de", "en"), regions=("eu",)),
     governance(data_classes=(DataClass(name="secret", models=("extractive",)), DataClass(name="none"))),

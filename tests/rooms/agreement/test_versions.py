@@ -209,7 +209,7 @@ SENTENCES: list[tuple[Agreement, Agreement, str, str]] = [
         Agreement(),
         Agreement(traffic=Traffic(user_per_minute=0)),
         "loosens",
-        "Requests a minute of one user rises from 120 to no limit.",
+        "Requests a minute of one user rises from 600 to no limit.",
     ),
     (
         Agreement(budgets=(Budget(of="user", per="day", usd="1"),)),

@@ -102,11 +102,11 @@ def test_a_reason_may_ask_for_some_time_only() -> None:
 
 def test_asking_for_less_holds_what_was_asked_before() -> None:
     world = World()
-    world.ladder.ask_for(Mode.STATIC, "index", "gone")
-    world.ladder.ask_for(Mode.ECONOMY, "index", "building")
+    world.ladder.ask_for(Mode.STATIC, "objective", "gone")
+    world.ladder.ask_for(Mode.ECONOMY, "objective", "better")
     assert world.after(59).mode is Mode.STATIC
     assert world.after(1).mode is Mode.ECONOMY
-    world.ladder.ask_for(Mode.FULL, "index")
+    world.ladder.ask_for(Mode.FULL, "objective")
     assert world.after(60).mode is Mode.FULL
 
 
@@ -249,7 +249,7 @@ def test_one_users_budget_limits_that_user_alone() -> None:
     hold=st.integers(1, 60),
     steps=st.lists(
         st.tuples(
-            st.floats(0, 20), st.sampled_from(["breaker:a", "budget", "index"]), st.sampled_from([None, *Mode]),
+            st.floats(0, 20), st.sampled_from(["breaker:a", "budget", "objective"]), st.sampled_from([None, *Mode]),
             st.sampled_from([None, 0.5, 30.0]),
         ),
         max_size=150,
