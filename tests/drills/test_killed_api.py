@@ -9,8 +9,6 @@ from tests.support.processes import Serving
 from tests.support.services import open_service, people, sync
 from tests.support.upstream import Call, Upstream, cites
 
-from mainstay.storage.database import DIALECTS
-
 SETTINGS = """\
 name: Drill
 sources:
@@ -34,7 +32,7 @@ def slowly(call: Call) -> None:
     call.wait(60)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
 def test_killed_in_the_middle_of_a_stream(tmp_path: Path, dialect: str) -> None:
     with Upstream(always=slowly) as upstream:
         settings = SETTINGS.format(url=upstream.base_url)

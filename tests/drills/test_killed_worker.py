@@ -231,6 +231,7 @@ def test_killed(dialect: str, tmp_path: Path) -> None:
     rounds(dialect, tmp_path, [signal.SIGKILL])
 
 
+@pytest.mark.long
 def test_told_to_go_home(tmp_path: Path) -> None:
     rounds("sqlite", tmp_path, [signal.SIGTERM])
 

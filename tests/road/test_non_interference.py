@@ -208,7 +208,7 @@ def _run(first: int, count: int, empty: Path, tmp_path: Path) -> None:
     assert hidden > count  # the worlds do hide something
 
 
-@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize("part", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_nothing_depends_on_forbidden_documents(part: int, empty: Path, tmp_path: Path) -> None:
     _run(part * 30, 30, empty, tmp_path)
 

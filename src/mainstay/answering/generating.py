@@ -138,7 +138,8 @@ class Generating:
             too_dear = spent is not None or (not plan.order and self._too_dear(work, passages))
             return self._none(route, failed, spent, too_dear, work.spoken, usage)
         drafted, held = best
-        yield from held
+        if not for_a_person(drafted, self._agreement):
+            yield from held
         if route[-1] != drafted.route[-1]:  # an earlier draft was better than the one it was escalated to
             route.append(drafted.route[-1])
         return replace(drafted, route=tuple(route), usage=usage)
@@ -341,6 +342,12 @@ class Generating:
         return ChatRequest(
             messages=(*asked[:-1], *history, asked[-1]), max_output_tokens=max_output_tokens, deadline=work.deadline
         )
+
+
+def for_a_person(draft: Draft, agreement: Agreement) -> bool:
+    """Whether a person answers instead: then nobody is shown the draft, now or from the cache."""
+    rules = agreement.routing
+    return rules.below == "person" and draft.mode is Mode.FULL and draft.confidence < rules.accept
 
 
 def _covered(checked: CheckedDraft) -> float | None:

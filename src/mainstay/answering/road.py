@@ -17,7 +17,7 @@ from mainstay.agreement.budgets import Payer
 from mainstay.agreement.ledger import Backlog, Ledger, Purse, Spent
 from mainstay.answering.caching import Caching, Taken
 from mainstay.answering.events import Cited, Draft, Event, Finished, Noticed, TextPiece
-from mainstay.answering.generating import Generating, NoModel, Work
+from mainstay.answering.generating import Generating, NoModel, Work, for_a_person
 from mainstay.answering.policy import Policy
 from mainstay.answering.quoting import Quoting, sources_alone
 from mainstay.errors import Invalid, MainstayError, TooLarge, Unavailable
@@ -223,8 +223,10 @@ class Answering:
                 return sources_alone(work.found, work.spoken, (looked.said,))
             draft = yield from self._drafted(work)
             draft = replace(draft, route=(looked.said, *draft.route))
-            looked.keep(draft)
-        if self._for_a_person(draft):
+            personal = for_a_person(draft, self._agreement)
+            if not personal:
+                looked.keep(draft)
+        if personal:
             return self._handed_over(
                 work.question, actor, work.found, "low confidence", draft, work.spoken, work.journey
             )
@@ -256,10 +258,6 @@ class Answering:
         if spent.scope.kind == "service":  # the next ones need not find out for themselves
             self._ladder.ask_for(own, "budget:call", "the service's budget does not pay for a call", for_s=SPENT_S)
         return own
-
-    def _for_a_person(self, draft: Draft) -> bool:
-        rules = self._agreement.routing
-        return rules.below == "person" and draft.mode is Mode.FULL and draft.confidence < rules.accept
 
     def _handed_over(
         self, question: Question, actor: Actor, found: Found, reason: str, draft: Draft, spoken: str, journey: Journey
