@@ -26,8 +26,11 @@ DOCUMENTS = {
 
 
 @contextmanager
-def service(folder: Path, server: up.Upstream, *, price: str = "0.5", cap: str = "0.01") -> Iterator[App]:
+def service(
+    folder: Path, server: up.Upstream, *, price: str = "0.5", cap: str = "0.01", promised: str = ""
+) -> Iterator[App]:
     settings = f"""\
+handover: {{secret: whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=}}
 sources: [{{name: docs, folder: documents}}]
 models:
   answer: writer
@@ -35,7 +38,7 @@ models:
     writer: {{base_url: "{server.base_url}", model: scripted, price: {{input: "{price}", output: "{price}"}}}}
 """
     folder.mkdir(exist_ok=True)
-    (folder / "agreement.yaml").write_text(f'request: {{cap_usd: "{cap}", deadline_s: 20}}\n')
+    (folder / "agreement.yaml").write_text(f'request: {{cap_usd: "{cap}", deadline_s: 20}}\n{promised}')
     with open_service(folder, DOCUMENTS, settings=settings) as app:
         people(app, {"alice": ("staff",)})
         sync(app)
@@ -64,6 +67,21 @@ def test_a_supported_draft_is_streamed_cited_and_priced(tmp_path: Path) -> None:
             assert stored is not None
             assert stored[0][citation.start : citation.end] == citation.quote
         assert 0 < answer.cost_nanodollars <= answer.cap_nanodollars
+
+
+def test_what_a_person_will_answer_nobody_is_shown_before(tmp_path: Path) -> None:
+    """Neither in the stream, nor by the cache to whoever asks the same next."""
+    promised = 'routing: {below: person, accept: 1.0}\nhandover: {webhook: "http://127.0.0.1:9/"}\n'
+    with (
+        up.Upstream(always=up.answering(up.cites)) as server,
+        service(tmp_path, server, promised=promised) as app,
+    ):
+        for _ in range(2):
+            answer, events = told(app, "What is the daily travel allowance in summer?")
+            assert answer.status is Status.HANDED_OFF
+            assert "52" not in answer.text
+            assert not [event for event in events if isinstance(event, TextPiece | Cited)]
+        assert [held.draft != "" for held in app.handovers.list(limit=5)] == [True, True]
 
 
 def test_what_no_source_supports_never_leaves(tmp_path: Path) -> None:
