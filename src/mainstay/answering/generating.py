@@ -320,7 +320,10 @@ class Generating:
             model=model.name,
             route=(f"{model.name}:{_ending(checked, done)}",),
             usage=usage or estimate,
-            notices=(*_disagreement(checked.citations, work.spoken), *_cut(done, work.spoken)),
+            notices=(
+                *_disagreement(checked.citations, work.spoken),
+                *(_cut(done, work.spoken) if checked.text else ()),
+            ),
             read=tuple(passages),
             grounded=checked.supported_share if checked.sentences else None,
             covered=_covered(checked),

@@ -128,6 +128,10 @@ class Answering:
             steps = self._steps(question, actor, scope, spoken, deadline, standing, purse, journey)
             draft = yield from _heard(steps, journey)
             mode = mode_for(standing, self._ladder.rung(draft.mode))
+            if draft.cached and mode is Mode.ECONOMY:
+                mode = (
+                    Mode.FULL
+                )  # only answers of the full service are kept: this one is no smaller for being shown now
             notices = self._notices(draft, mode, standing, spoken)
             for notice in notices:
                 yield Noticed(text=notice)

@@ -25,7 +25,9 @@ from mainstay.types import Clock, Usage
 
 MIN_OUTPUT_TOKENS = 32
 RETRY_SHARE = 0.1  # extra calls, as a share of all
+RETRIES_AT_FIRST = 3
 RETRY_PAUSE_S = 0.25
+HEDGE_LEAST_S = 0.25  # sooner a second copy is not worth its price
 ALARM_S = 30.0  # how long a model with wrong settings is left alone
 LONGEST_TOKEN_BYTES = 16  # no usual vocabulary has text tokens that are longer, but for runs of spaces
 ROOM_WAIT_S = 2.0
@@ -66,7 +68,7 @@ class Switchboard:
         self.breakers = Breakers(clock)
         self._hedging = hedge_share > 0
         self._alarms: dict[str, float] = {}
-        self._hedges, self._retries = HedgeBudget(hedge_share), HedgeBudget(RETRY_SHARE)
+        self._hedges, self._retries = HedgeBudget(hedge_share), HedgeBudget(RETRY_SHARE, begin=RETRIES_AT_FIRST)
         self._lines = {
             model.name: _Line(
                 model,
@@ -148,7 +150,7 @@ class Switchboard:
         usual = line.first_tokens.p95() if self._hedging else None
         if usual is None:
             return self._attempt(line, request, purse, purpose)
-        return self._hedged(line, request, purse, purpose, usual)
+        return self._hedged(line, request, purse, purpose, max(usual, HEDGE_LEAST_S))
 
     def _attempt(self, line: _Line, request: ChatRequest, purse: Purse, purpose: str) -> Iterator[Event]:
         where, price = f"model {line.model.name}", line.model.price

@@ -18,12 +18,13 @@ _LEAST_SAMPLES = 20
 class HedgeBudget:
     """Extra calls as a share of calls: 0.05 allows one in twenty, and saves up at most ``burst`` of them."""
 
-    def __init__(self, share: float, *, burst: int = 5) -> None:
+    def __init__(self, share: float, *, burst: int = 5, begin: int = 0) -> None:
+        """``begin`` extra calls may be made before any was earned: a quiet service may try again as well."""
         if not 0 <= share <= 1 or burst < 1:
             raise Invalid("a budget for second calls needs a share of 0 to 1 and a burst of at least 1")
         self._each, self._most = round(share * _WHOLE), burst * _WHOLE
         self._lock = threading.Lock()
-        self._held = 0
+        self._held = min(begin, burst) * _WHOLE
 
     def earn(self) -> None:
         """One call was made."""
