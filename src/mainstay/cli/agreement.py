@@ -259,7 +259,11 @@ def agreement_import(file: Path, unit: str, write: bool) -> None:
         click.echo(block, nl=False)
         return
     target = service_folder(click.get_current_context().obj["folder"]) / AGREEMENT_FILE
+    kept = {held.name for held in said.objectives}
+    gone = [held.name for held in read_agreement(target).objectives if held.name not in kept] if target.exists() else []
     _replace(target, block)
+    if gone:
+        click.echo(f"mainstay: no longer promised: {', '.join(gone)}", err=True)
     click.echo(f"{target}: {len(said.objectives)} objectives; see: mainstay agreement diff")
 
 
