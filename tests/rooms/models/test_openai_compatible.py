@@ -3,28 +3,21 @@ from __future__ import annotations
 import itertools
 import json
 import socket
-import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import upstream as up
 from tests.support.faults import TOOL
+from tests.support.tls import certificate
 from tests.support.upstream import Behaviour, Upstream
 
 from mainstay.errors import Invalid, MainstayError, Unavailable
@@ -623,25 +616,6 @@ def test_tls_with_a_server_that_speaks_none(wire: Wire) -> None:
     with Upstream() as upstream, pytest.raises(ModelFailure) as caught:
         model_at(upstream.base_url.replace("http:", "https:"), wire).complete(ask())
     assert caught.value.kind is FailureKind.NETWORK
-
-
-def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server context for 127.0.0.1, and the file with its certificate."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "upstream")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), 7, now - timedelta(days=1), now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    own, public = folder / "own.pem", folder / "public.pem"
-    public.write_bytes(made.public_bytes(Encoding.PEM))
-    own.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + public.read_bytes())
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(own)
-    return context, public
 
 
 def test_tls_with_the_operators_certificate_and_not_without(tmp_path: Path, wire: Wire) -> None:

@@ -1,6 +1,6 @@
 """Answers that serve again, and identical questions in the air. Start in ``cache.py``; ``ports.py`` says what is kept."""
 
-from mainstay.models.cache.answers import cached, read_set, same_answer, served, sources_of, why_not_kept
+from mainstay.models.cache.answers import read_set, same_answer
 from mainstay.models.cache.cache import Candidate, Counts, Hit, Miss, SemanticCache
 from mainstay.models.cache.flight import Flights, Follower, Landed, Leader, flight_key
 from mainstay.models.cache.ports import Asked, CachedAnswer, CacheStore, Partition, Source, Wording
@@ -21,11 +21,7 @@ __all__ = [
     "SemanticCache",
     "Source",
     "Wording",
-    "cached",
     "flight_key",
     "read_set",
     "same_answer",
-    "served",
-    "sources_of",
-    "why_not_kept",
 ]

@@ -193,7 +193,7 @@ class SemanticCache:
     # -- keeping and learning ------------------------------------------------------------------------------------------
 
     def keep(self, asked: Asked, answer: CachedAnswer, sources: Sequence[Source]) -> bool:
-        """Keep an answer that ``answers.why_not_kept`` has nothing against; whether it was kept.
+        """Keep an answer, which is whole, cited and of the full service; whether it was kept.
 
         ``sources`` are all that was read and cited. When one of them has changed meanwhile nothing is kept.
         """

@@ -94,13 +94,10 @@ class CachedAnswer:
     """The parts of an Answer that serve again."""
 
     text: str
-    language: str = ""
     citations: tuple[Citation, ...] = ()
     confidence: float = 0.0
     model: str = ""
     notice: str | None = None
-    review: str | None = None
-    release: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
