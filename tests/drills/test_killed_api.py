@@ -32,7 +32,7 @@ def slowly(call: Call) -> None:
     call.wait(60)
 
 
-@pytest.mark.parametrize("dialect", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
+@pytest.mark.parametrize("dialect", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def test_killed_in_the_middle_of_a_stream(tmp_path: Path, dialect: str) -> None:
     with Upstream(always=slowly) as upstream:
         settings = SETTINGS.format(url=upstream.base_url)

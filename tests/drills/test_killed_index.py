@@ -260,6 +260,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     small()
 
 
+@pytest.mark.long
 def test_killed_while_it_follows_and_saves(tmp_path: Path) -> None:
     kill_rounds(20, tmp_path)
 

@@ -96,6 +96,7 @@ def kill_rounds(rounds: int, tmp_path: Path) -> None:
     assert killed >= rounds // 4, f"only {killed} of {rounds} runs were hit"
 
 
+@pytest.mark.long
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     kill_rounds(4, tmp_path)
 

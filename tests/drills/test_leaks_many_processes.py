@@ -241,16 +241,11 @@ def run(folder: Path, dialect: str, seconds: float) -> None:
         assert sum(mutator.done.values()) > 65  # sixty of them before the processes start
 
 
-@pytest.mark.parametrize("dialect", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
-def test_nothing_leaks(tmp_path: Path, dialect: str) -> None:
-    run(tmp_path, dialect, seconds=float(os.environ.get("MAINSTAY_TEST_SECONDS", "8")))
-
-
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_nothing_leaks_for_long(tmp_path: Path, dialect: str) -> None:
-    run(tmp_path, dialect, seconds=90)
+def test_nothing_leaks(tmp_path: Path, dialect: str) -> None:
+    run(tmp_path, dialect, seconds=float(os.environ.get("MAINSTAY_TEST_SECONDS", "60")))
 
 
 def test_the_oracle_can_say_no() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
@@ -19,6 +20,7 @@ CHECKS = [not_a_server_error, content_type_conformance, response_schema_conforma
 EXAMPLES = {GenerationMode.POSITIVE: 9, GenerationMode.NEGATIVE: 6}
 
 
+@pytest.mark.long
 def test_whatever_is_sent(service: Service) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", create_api(service.app))
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
