@@ -225,18 +225,17 @@ class Switchboard:
         def start(number: int) -> None:
             threading.Thread(target=pump, args=(number,), name=f"call-{number}", daemon=True).start()
 
-        running, winner = {0}, None
+        running, winner, hedged = {0}, None, False
         start(0)
         try:
             while True:
                 try:
-                    number, item = heard.get(timeout=usual_s if winner is None and running == {0} else None)
+                    number, item = heard.get(timeout=None if hedged else usual_s)
                 except queue.Empty:
+                    hedged = True  # or it could not be: either way there is nothing more to do than to wait
                     if self._hedges.take():
                         running.add(1)
                         start(1)
-                    else:
-                        usual_s = max(0.1, request.deadline - self._clock.monotonic())
                     continue
                 if winner is None and isinstance(item, Exception):
                     running.discard(number)
@@ -244,7 +243,7 @@ class Switchboard:
                         continue
                     raise item
                 if winner is None:
-                    winner = number
+                    winner, hedged = number, True
                     stops[1 - number].set()
                 if number != winner:
                     continue
