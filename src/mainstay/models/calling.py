@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mainstay.agreement.ledger import Hold, Purse, Spent
-from mainstay.models.chat import ChatModel, ChatRequest, Delta, Done, Event, FailureKind, ModelFailure, failure
+from mainstay.models.chat import ChatModel, ChatRequest, Done, Event, FailureKind, ModelFailure, failure
 from mainstay.models.routing import Candidate
 from mainstay.models.rules import Then, rule_of
 from mainstay.resilience.breaker import Breaker, Breakers
@@ -304,6 +304,3 @@ def _settle(purse: Purse, hold: Hold, meter: _Meter, model: ChatModel, failed: M
         return
     usage, estimated = meter.usage()
     purse.settle(hold, actual_n=model.price.cost(usage), usage=usage, estimated=estimated)
-
-
-__all__ = ["MIN_OUTPUT_TOKENS", "Delta", "Facts", "Switchboard"]
