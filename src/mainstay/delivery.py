@@ -20,7 +20,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -171,46 +171,72 @@ def document(held: HandOver, service: str, contact: str) -> dict[str, Any]:
 def _post(held: HandOver, sender: Sender, contact: str) -> None:
     url = checked_webhook(sender.rules.webhook)
     body = json.dumps(document(held, sender.name, contact), ensure_ascii=False, separators=(",", ":")).encode()
+    post_signed(url, body, held.id, sender)
+
+
+def post_signed(url: str, body: bytes, message_id: str, sender: Sender) -> None:
+    """One signed webhook. Errors: Unavailable when trying again may help; Invalid or Conflict when it would not."""
     timestamp = int(sender.clock.now().timestamp())
     headers = {
-        "content-type": "application/json",
-        "user-agent": "mainstay",
-        "webhook-id": held.id,
+        "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": signature(sender.signing, held.id, timestamp, body),
+        "webhook-signature": signature(sender.signing, message_id, timestamp, body),
     }
+    # ``secret``: a conversation crosses no public network in the clear, as a key does not.
+    post_json(url, body, sender, headers=headers, secret=True, where=WEBHOOK)
+
+
+def post_json(
+    url: str, body: bytes, sender: Sender, *, headers: Mapping[str, str] | None = None, secret: bool, where: str
+) -> None:
+    """One POST of JSON, of whose answer the status alone is read. Errors: as ``post_signed``."""
     allowance = Allowance(
         deadline=time.monotonic() + CONNECT_S + sender.answer_s,
         connect_s=CONNECT_S,
         first_token_s=sender.answer_s,
         idle_s=sender.answer_s,
     )
-    # ``secret``: a conversation crosses no public network in the clear, as a key does not.
-    with sender.wire.post(url, headers=headers, secret=True, body=body, allowance=allowance, where=WEBHOOK) as reply:
+    told = {"content-type": "application/json", "user-agent": "mainstay", **(headers or {})}
+    with sender.wire.post(url, headers=told, secret=secret, body=body, allowance=allowance, where=where) as reply:
         status = reply.status
     if 200 <= status < 300:
         return
     if 400 <= status < 500 and status not in _AGAIN:
-        raise Conflict(f"the receiver answered {status}", where=WEBHOOK, fix="see what it dislikes, then retry")
+        raise Conflict(f"the receiver answered {status}", where=where, fix="see what it dislikes, then retry")
     moved = ", and redirects are not followed" if 300 <= status < 400 else ""
-    raise Unavailable(f"the receiver answered {status}{moved}", where=WEBHOOK)
+    raise Unavailable(f"the receiver answered {status}{moved}", where=where)
 
 
 # -- e-mail ------------------------------------------------------------------------------------------------------------
 def message(held: HandOver, to: str, sender: Sender, contact: str) -> EmailMessage:
     """One message for one person. Errors: Invalid for an address that is none."""
+    return composed(
+        sender,
+        to,
+        subject=f"A question for a person: {held.id}",
+        at=held.at,
+        message_id=held.id,
+        text=_body(held, sender.name, contact),
+        reply_to=contact,
+    )
+
+
+def composed(
+    sender: Sender, to: str, *, subject: str, at: datetime, message_id: str, text: str, reply_to: str = ""
+) -> EmailMessage:
+    """A message in plain text. ``message_id`` stays the same at each attempt. Errors: Invalid for an address that is none."""
     name, own = parseaddr(sender.smtp.sender)
     made = EmailMessage(policy=RFC_5322)
     try:
         made["From"] = Address(_line(name) or _line(sender.name), addr_spec=checked_address(own, "smtp.sender"))
         made["To"] = Address(addr_spec=checked_address(to, "handover.email"))
         with suppress(Invalid):  # whoever keeps the directory may have written anything there
-            made["Reply-To"] = Address(addr_spec=checked_address(contact, "the asker's address"))
-        made["Subject"] = f"[{_line(sender.name)}] A question for a person: {held.id}"
-        made["Date"] = format_datetime(held.at)
-        made["Message-ID"] = f"<{held.id}@{own.rpartition('@')[2]}>"
+            made["Reply-To"] = Address(addr_spec=checked_address(reply_to, "the asker's address"))
+        made["Subject"] = f"[{_line(sender.name)}] {subject}"
+        made["Date"] = format_datetime(at)
+        made["Message-ID"] = f"<{message_id}@{own.rpartition('@')[2]}>"
         made["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday notices, please
-        made.set_content(_body(held, sender.name, contact))
+        made.set_content(text)
     except (MessageError, ValueError) as error:
         raise Invalid(f"no message can be made ({type(error).__name__})", where="e-mail") from None
     return made
@@ -245,10 +271,16 @@ def _body(held: HandOver, service: str, contact: str) -> str:
 
 
 def _mail(held: HandOver, to: str, sender: Sender, contact: str) -> None:
+    if not sender.smtp.host:
+        raise Invalid("no mail server is named", where="mainstay.yaml smtp.host")
+    send_mail(message(held, to, sender, contact), to, sender)
+
+
+def send_mail(made: EmailMessage, to: str, sender: Sender) -> None:
+    """Send one message to one address. Errors: Unavailable when trying again may help; Invalid or Conflict when not."""
     smtp = sender.smtp
     if not smtp.host:
         raise Invalid("no mail server is named", where="mainstay.yaml smtp.host")
-    made = message(held, to, sender, contact)
     where = f"{EMAIL}{to}"
     try:
         _send(made, parseaddr(smtp.sender)[1], to, sender)

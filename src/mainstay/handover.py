@@ -221,10 +221,10 @@ def close(handovers: HandOvers, clock: Clock, handover_id: str, *, by: str, note
     return held
 
 
-def checked_webhook(url: str) -> str:
-    """The address of a receiver. Errors: Invalid, without the address: its path may be a secret."""
+def checked_webhook(url: str, what: str = "handover.webhook of agreement.yaml") -> str:
+    """The address of a receiver. Errors: Invalid, naming ``what``, without the address: its path may be a secret."""
     if not _URL.fullmatch(url) or not url.isascii() or not url.isprintable():
-        raise Invalid("handover.webhook of agreement.yaml is no address of http(s) without user and fragment")
+        raise Invalid(f"{what} is no address of http(s) without user and fragment")
     return url
 
 

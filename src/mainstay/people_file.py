@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mainstay.access.directory import People
+from mainstay.access.roles import parse_role
 from mainstay.errors import Conflict, Invalid
 from mainstay.text.yaml_lines import parse_yaml
 
@@ -22,6 +23,7 @@ class _User(BaseModel):
     email: str = ""
     groups: list[str] = []
     admin: bool = False
+    role: str = "asker"
     title: str = ""  # for the reader of the file
 
 
@@ -54,6 +56,8 @@ def import_people(people: People, file: Path) -> Imported:
     try:
         value: Any = parse_yaml(file.read_text(encoding="utf-8"), str(file), lines)
         content = _File.model_validate(value if value is not None else {})
+        for n, user in enumerate(content.users):
+            parse_role(user.role, f"{file}:{lines.get(('users', n, 'role'), 1)}")
     except UnicodeDecodeError:
         raise Invalid("not UTF-8", where=str(file)) from None
     except ValidationError as error:
@@ -85,7 +89,7 @@ def _added(people: People, new: _User | str) -> bool:
         if isinstance(new, str):
             people.add_group(new)
         else:
-            people.add_user(new.name, display=new.display, email=new.email, admin=new.admin)
+            people.add_user(new.name, display=new.display, email=new.email, admin=new.admin, role=new.role)
     except Conflict:
         return False
     return True

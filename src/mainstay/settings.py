@@ -8,23 +8,32 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from email.utils import parseaddr
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
+from mainstay.access.acl import parse_acl
 from mainstay.access.oidc import OidcSettings
 from mainstay.agreement import Agreement
-from mainstay.agreement.sense import EXTRACTIVE, ModelFacts, contradictions
+from mainstay.agreement.sense import EXTRACTIVE, Contradiction, ModelFacts, contradictions
 from mainstay.corpus.sources import SourceSettings, every_seconds
 from mainstay.errors import Invalid, MainstayError
 from mainstay.handover import SigningSettings, SmtpSettings, checked_address, checked_webhook
 from mainstay.models.prices import nanodollars_of
+from mainstay.records.alerts import AlertSettings
+from mainstay.records.audit.settings import AuditSettings
+from mainstay.records.content import RecordSettings
+from mainstay.records.otlp.settings import TelemetrySettings
 from mainstay.retrieval.search import SearchSettings
 from mainstay.text.yaml_lines import parse_yaml
 
@@ -118,8 +127,8 @@ class ProviderSettings:
 
     def __post_init__(self) -> None:
         for name in ("context_tokens", "max_output_tokens", "connect_s", "first_token_s", "idle_s"):
-            if not getattr(self, name) > 0:
-                raise Invalid(f"models.providers: {name} is {getattr(self, name)}, it must be more than 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise Invalid(f"models.providers.{name} is {getattr(self, name)}, it must be more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +190,15 @@ class WorkerSettings:
     in_serve: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no)] = "auto"
 
 
+@dataclass(frozen=True, kw_only=True)
+class MetricsSettings:
+    """``open: true`` lets anybody who reaches the service read ``/metrics``, as a scraper without a key must."""
+
+    __pydantic_config__ = _FORBID
+
+    open: bool = False
+
+
 def _short(key: str) -> BeforeValidator:
     """A mapping may be given as the one value that matters most."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
@@ -204,6 +222,11 @@ class ServiceFile:
     worker: WorkerSettings = WorkerSettings()
     smtp: SmtpSettings = SmtpSettings()
     handover: SigningSettings = SigningSettings()
+    alerts: AlertSettings = AlertSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    records: RecordSettings = RecordSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    audit: AuditSettings = AuditSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,6 +297,8 @@ class Contradictory(Invalid):
 
 def _check_agreement(settings: Settings, lines: Lines) -> None:
     found = contradictions(settings.agreement, model_facts(settings.service))
+    told = {one.key for one in found}
+    found += [one for one in _not_sent(settings) if one.key not in told]
     if not found:
         return
     file = str(settings.folder / AGREEMENT_FILE)
@@ -284,6 +309,34 @@ def _check_agreement(settings: Settings, lines: Lines) -> None:
         where = f"{file}:{line}" if line else file
         mistakes.append(Invalid(f"{one.what} ({one.key})", where=where, fix=one.fix))
     raise Contradictory(mistakes)
+
+
+def _not_sent(settings: Settings) -> Iterator[Contradiction]:
+    """Why questions for a person could not leave the service, as agreement and settings are."""
+    handover, service = settings.agreement.handover, settings.service
+    if handover.webhook:
+        try:
+            checked_webhook(handover.webhook)
+        except Invalid as error:
+            yield Contradiction(key="handover.webhook", what=error.what, fix=error.fix or "write https://host/path")
+        else:
+            if not service.handover.secret:
+                yield Contradiction(
+                    key="handover.webhook",
+                    what=f"webhooks are signed, and handover.secret is missing in {SERVICE_FILE}",
+                    fix="add to it: handover: {secret: '${MAINSTAY_WEBHOOK_SECRET}'}",
+                )
+    for n, address in enumerate(handover.email):
+        try:
+            checked_address(address, "handover.email")
+        except Invalid as error:
+            yield Contradiction(key=f"handover.email.{n}", what=error.what, fix=error.fix)
+    if handover.email and not (service.smtp.host and service.smtp.sender):
+        yield Contradiction(
+            key="handover.email",
+            what=f"messages need a mail server, and smtp.host or smtp.sender is missing in {SERVICE_FILE}",
+            fix="add to it: smtp: {host: mail.example.org, sender: mainstay@example.org}",
+        )
 
 
 def model_facts(service: ServiceFile) -> dict[str, ModelFacts]:
@@ -359,21 +412,18 @@ def _check_sense(settings: Settings) -> None:
             every_seconds(source)
         except Invalid as error:
             raise Invalid(f"{error.what} (sources.{n}.every)", where=where, fix=error.fix) from None
-    handover = settings.agreement.handover
-    if handover.webhook and checked_webhook(handover.webhook) and not service.handover.secret:
-        raise Invalid(
-            "agreement.yaml names handover.webhook, and handover.secret is missing: webhooks are signed",
-            where=where,
-            fix="add handover: {secret: '${MAINSTAY_WEBHOOK_SECRET}'}",
-        )
-    for address in handover.email:
-        checked_address(address, "handover.email of agreement.yaml")
-    if handover.email and not (service.smtp.host and "@" in service.smtp.sender):
-        raise Invalid(
-            "agreement.yaml names handover.email, and smtp.host or smtp.sender is missing",
-            where=where,
-            fix="add smtp: {host: mail.example.org, sender: mainstay@example.org}",
-        )
+        stated = [(source.access, f"sources.{n}.access")]
+        stated += [(rule.access, f"sources.{n}.rules.{m}.access") for m, rule in enumerate(source.rules)]
+        for access, key in stated:
+            if access is not None:
+                try:
+                    parse_acl(access, key)
+                except Invalid as error:
+                    raise Invalid(f"{error.what} ({key})", where=where, fix=error.fix) from None
+    if service.smtp.sender:
+        checked_address(parseaddr(service.smtp.sender)[1] or service.smtp.sender, "smtp.sender")
+    _check_witness(service, where)
+    _check_alerts(service, where)
     for number, what in ((service.listen.port, "listen.port"), (service.smtp.port, "smtp.port")):
         if not 0 <= number <= 65535:
             raise Invalid(f"{what} is {number}, not 0 to 65535", where=where)
@@ -400,12 +450,58 @@ def _check_sense(settings: Settings) -> None:
         (service.database.lock_timeout_s, "database.lock_timeout_s"),
         (service.worker.lease_s, "worker.lease_s"),
     ):
-        if value < 1:
+        if not 1 <= value < math.inf:
             raise Invalid(f"{what} is {value}, it must be at least 1", where=where)
 
 
+def _check_witness(service: ServiceFile, where: str) -> None:
+    """Whether heads of the audit log can leave as the settings want."""
+    witness = service.audit.witness
+    if witness.webhook:
+        try:
+            checked_webhook(witness.webhook)
+        except Invalid as error:
+            raise Invalid(f"{error.what} (audit.witness.webhook)", where=where, fix=error.fix) from None
+        if not service.handover.secret:
+            raise Invalid(
+                "webhooks are signed, and handover.secret is missing (audit.witness.webhook)",
+                where=where,
+                fix="add handover: {secret: '${MAINSTAY_WEBHOOK_SECRET}'}",
+            )
+    for address in witness.email:
+        checked_address(address, "audit.witness.email")
+    if witness.email and not (service.smtp.host and service.smtp.sender):
+        raise Invalid(
+            "messages need a mail server, and smtp.host or smtp.sender is missing (audit.witness.email)",
+            where=where,
+            fix="add smtp: {host: mail.example.org, sender: mainstay@example.org}",
+        )
+
+
+def _check_alerts(service: ServiceFile, where: str) -> None:
+    held = service.alerts
+    for url, what in ((held.webhook, "alerts.webhook"), (held.alertmanager, "alerts.alertmanager")):
+        if url:
+            checked_webhook(url, what)
+    for address in held.email:
+        checked_address(address, "alerts.email")
+    if held.webhook and not service.handover.secret:
+        raise Invalid(
+            "alerts.webhook is signed, and handover.secret is missing",
+            where=where,
+            fix="add: handover: {secret: '${MAINSTAY_WEBHOOK_SECRET}'}",
+        )
+    if held.email and not (service.smtp.host and service.smtp.sender):
+        raise Invalid(
+            "alerts.email needs a mail server, and smtp.host or smtp.sender is missing",
+            where=where,
+            fix="add: smtp: {host: mail.example.org, sender: mainstay@example.org}",
+        )
+
+
 _Read = TypeVar("_Read")
-Lines = Mapping[tuple[str | int, ...], int]  # the line on which the value of each path stands
+KeyPath = tuple[str | int, ...]
+Lines = Mapping[KeyPath, int]  # the line on which the value of each path stands
 
 
 def _read(file: Path, shape: type[_Read], environment: Mapping[str, str]) -> tuple[_Read, Lines]:
@@ -419,51 +515,155 @@ def _read(file: Path, shape: type[_Read], environment: Mapping[str, str]) -> tup
         raise Invalid(f"can not be read ({error.strerror})", where=str(file)) from None
     lines: dict[tuple[str | int, ...], int] = {}
     value = parse_yaml(text, str(file), lines, environment)
+    for path in _truths(value, shape):
+        name = ".".join(map(str, path))
+        raise Invalid(f"{name} is a truth value, not a number", where=f"{file}:{lines[path]}", fix="write a number")
     try:
         return TypeAdapter(shape).validate_python(value if value is not None else {}), lines
     except ValidationError as error:
         raise _explained(error, shape, str(file), lines) from None
     except MainstayError as error:
-        raise _placed(error, str(file), lines) from None
+        raise _placed(error, str(file), lines, value) from None
 
 
-def _placed(error: MainstayError, file: str, lines: Lines) -> Invalid:
-    """A mistake that names its key, with the line where the key stands."""
+def _truths(value: Any, shape: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Where true or false stands and a number is wanted, for which Python would take it."""
+    if isinstance(value, bool):
+        wanted = _choices(shape)
+        if bool not in wanted and (int in wanted or float in wanted):
+            yield path
+    elif isinstance(value, (Mapping, list)):
+        for part, held in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _truths(held, _inside(shape, part), (*path, part))
+
+
+def _placed(error: MainstayError, file: str, lines: Lines, value: Any = None) -> Invalid:
+    """A mistake that names its key, with the line where the key stands. Where a row of a list is meant, ``budgets.usd``, it
+    is the first that holds, in ``value``, what the mistake says."""
     for name in re.findall(r"[\w.]+", error.what):
         path = tuple(int(part) if part.isdigit() else part for part in name.split("."))
-        if len(path) > 1 and path in lines:
-            return Invalid(error.what, where=f"{file}:{lines[path]}", fix=error.fix)
+        if len(path) < 2 or not isinstance(path[0], str):
+            continue
+        places = [path] if path in lines else [held for held in lines if _leads_to(held, path)]
+        if places:
+            said = (held for held in places if _says(error.what, _at(value, held)))
+            return Invalid(error.what, where=f"{file}:{lines[next(said, places[0])]}", fix=error.fix)
     return Invalid(error.what, where=file, fix=error.fix)
 
 
+def _leads_to(held: KeyPath, path: KeyPath) -> bool:
+    """Whether this is the same path but for numbers of rows and names that the file gives."""
+    rest = iter(held)
+    return bool(held) and held[-1] == path[-1] and all(part in rest for part in path)
+
+
+def _says(what: str, value: Any) -> bool:
+    return re.search(rf"(?<![\w.]){re.escape(repr(value))}(?![\w.]\w)", what) is not None
+
+
+def _at(value: Any, path: KeyPath) -> Any:
+    for part in path:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
+
+
 def _explained(error: ValidationError, shape: Any, file: str, lines: Lines) -> Invalid:
-    first = error.errors()[0]
+    # A misspelt key comes first: the key that is missing may be the same one.
+    unknown = [one for one in error.errors() if one["type"] in ("unexpected_keyword_argument", "extra_forbidden")]
+    first = (unknown or error.errors())[0]
     path = first["loc"]
-    line = next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), 1)
     if not path:
         return Invalid("not a mapping of keys to values", where=f"{file}:1", fix="write key: value lines")
-    name = ".".join(str(part) for part in path)
+    known = next((path[:n] for n in range(len(path), 0, -1) if path[:n] in lines), ())
+    where = f"{file}:{lines.get(known, 1)}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        valid = _keys_at(shape, path[:-1])
-        return Invalid(f"unknown key {name!r}{more}", where=f"{file}:{line}", fix=_nearest(str(path[-1]), valid))
+    if unknown:
+        name = ".".join(map(str, path))
+        return Invalid(
+            f"unknown key {name!r}{more}", where=where, fix=_nearest(str(path[-1]), _keys_at(shape, path[:-1]))
+        )
     if first["type"] in ("missing", "missing_argument"):
-        return Invalid(f"{name!r} is missing{more}", where=f"{file}:{line}", fix="add it")
-    secret = any(part in name for part in ("api_key", "secret", "password", "database", "handover", "headers"))
+        return Invalid(f"{'.'.join(map(str, path))!r} is missing{more}", where=where, fix="add it")
+    name = ".".join(map(str, known or path))  # without what the checks call the choices of a type
+    secret = any(
+        part in name for part in ("api_key", "secret", "password", "database", "handover", "headers", "audit.key")
+    )
+    said, fix = _mended(first, secret=secret)
     shown = "" if secret else f", not {str(first.get('input'))[:60]!r}"
-    return Invalid(f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}{more}", where=f"{file}:{line}")
+    return Invalid(f"{name}: {said}{shown}{more}", where=where, fix=fix)
 
 
-def _keys_at(shape: Any, path: tuple[str | int, ...]) -> list[str]:
+def _mended(mistake: Any, *, secret: bool) -> tuple[str, str]:
+    """What is wanted instead of a value of the wrong kind, and how to write it."""
+    kind, value, said = mistake["type"], mistake.get("input"), mistake["msg"]
+    said = f"{said[0].lower()}{said[1:]}"
+    plain = isinstance(value, (str, int, float)) and not secret
+    if kind in ("literal_error", "enum"):
+        choices = re.findall(r"'([^']*)'", str(mistake.get("ctx", {}).get("expected", "")))
+        close = difflib.get_close_matches(str(value), choices, 1)
+        return said, f"did you mean {close[0]!r}?" if close else ""
+    if kind == "tuple_type":
+        fix = f"write [{_quoted(value)}]" if plain else "write [one, another], or lines that begin with -"
+        return "input should be a list", fix
+    if kind in ("dataclass_type", "mapping_type", "dict_type"):
+        return "input should be keys with values", "leave it out, or write keys under it" if value is None else ""
+    if kind in ("float_parsing", "int_parsing"):
+        return said, "write a number, without a unit"
+    if kind == "string_type" and mistake["loc"][-1] in _LENGTHS and type(value) is int:
+        return said, f"write it like {value}s, 10m, 24h, 28d"
+    if kind == "string_type" and isinstance(value, bool):
+        word = "yes" if value else "no"
+        return said, f'YAML reads a bare {word} as {str(value).lower()}: put the word in quotes, like "{word}"'
+    if kind == "string_type" and value is not None and not isinstance(value, (Mapping, list)):
+        return said, f"put it in quotes: {_quoted(value)}" if plain else "put it in quotes"
+    return said, ""
+
+
+_LENGTHS = frozenset(
+    {"window", "keep", "hold_down", "every", "group_wait", "repeat"}
+)  # keys that hold a length of time as text
+
+
+def _quoted(value: Any) -> str:
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    return json.dumps(str(value)[:60], ensure_ascii=False)
+
+
+def _keys_at(shape: Any, path: KeyPath) -> list[str]:
     """The keys a dataclass knows at this path inside the settings."""
     for part in path:
-        if is_dataclass(shape) and isinstance(part, str):
-            shape = get_type_hints(shape).get(part)
-        choices = [choice for choice in get_args(shape) if choice not in (type(None), str, ...)]
-        while choices and not is_dataclass(shape):
-            shape = choices[-1]
-            choices = [choice for choice in get_args(shape) if choice not in (type(None), str, ...)]
-    return [held.name for held in fields(shape)] if is_dataclass(shape) else []
+        shape = _inside(shape, part)
+    return [held.name for one in _choices(shape) if is_dataclass(one) for held in fields(one)]
+
+
+def _inside(shape: Any, part: str | int) -> Any:
+    """What a type wants at one step of a path: of a key, a row, a name that the file gives. None: nothing is known."""
+    for one in _choices(shape):
+        hints = _hints(one)
+        if part in hints:
+            return hints[str(part)]
+        origin = get_origin(one)
+        if origin is tuple and isinstance(part, int):
+            return get_args(one)[0]
+        if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+            return get_args(one)[1]
+    return None
+
+
+def _choices(shape: Any) -> tuple[Any, ...]:
+    """The types that are permitted where this one is."""
+    held = get_args(shape) if get_origin(shape) in (Union, UnionType) else (shape,)
+    return tuple(one for one in held if one not in (None, NoneType))
+
+
+@cache
+def _hints(shape: Any) -> dict[str, Any]:
+    """The keys of a dataclass with their types; none of anything else. Kept: each annotation's source is read."""
+    return get_type_hints(shape) if is_dataclass(shape) else {}
 
 
 def _nearest(word: str, known: list[str]) -> str:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
 
 from mainstay.access.acl import Acl
+from mainstay.access.explaining import Explanation
 from mainstay.agreement.attainment import ClauseStanding
 from mainstay.agreement.ledger import ReportRow
+from mainstay.agreement.terms import Agreement
 from mainstay.answering import shown_filter
 from mainstay.corpus.ports import DocumentRecord, Prepared
 from mainstay.handover import HandOver
+from mainstay.records.alerts import Alert, Silence, objective_of, wording
+from mainstay.records.audit import Event, HeadLine, Proof
+from mainstay.records.decisions import Decision
+from mainstay.records.outcomes import Outcome
+from mainstay.records.outcomes import Row as OutcomeRow
+from mainstay.records.spans import waterfall
 from mainstay.records.traces import Span, Trace
 from mainstay.resilience.ladder import Standing
 from mainstay.resilience.ports import ModeEvent, Order
@@ -116,6 +125,24 @@ def document_view(record: DocumentRecord, *, curator: bool) -> dict[str, Any]:
     return shown
 
 
+def explanation_view(record: DocumentRecord, said: Explanation, *, curator: bool) -> dict[str, Any]:
+    """Why somebody may or may not read a document; who else may is for curators."""
+    path = [{"member": step.member, "group": step.group, "source": step.source} for step in said.path]
+    shown: dict[str, Any] = {
+        "document": record.doc_id,
+        "principal": said.principal,
+        "visible": said.visible,
+        "reason": said.reason,
+        "known": said.known,
+        "decided_by": said.decided_by,
+        "path": path,
+        "lines": said.lines() if curator else [line for line in said.lines() if not line.startswith("the rule allows")],
+    }
+    if curator:
+        shown |= {"access": access_view(said.rule), "origin": record.origin}
+    return shown
+
+
 def kept_view(kept: Prepared, notice: str | None) -> dict[str, Any]:
     return {
         "id": kept.doc_id,
@@ -137,7 +164,7 @@ def access_view(acl: Acl) -> dict[str, list[str]]:
 
 
 def request_view(trace: Trace, *, whole: bool, operator: bool) -> dict[str, Any]:
-    """A trace; ``whole`` with its steps."""
+    """A trace; ``whole`` with its steps, the request itself beside them as ``root``."""
     shown: dict[str, Any] = {
         "id": trace.request_id,
         "at": _time(trace.at),
@@ -145,9 +172,28 @@ def request_view(trace: Trace, *, whole: bool, operator: bool) -> dict[str, Any]
         "kind": trace.kind,
         "status": trace.status,
         "facts": dict(trace.facts),
+        "trace_id": trace.trace_id,
+        "name": trace.name,
+        "door": trace.door,
+        "mode": trace.mode,
+        "model": trace.model,
+        "release": trace.release,
+        "failed": trace.failed,
+        "duration_ms": trace.duration_ms,
+        "first_ms": trace.first_ms,
+        "cost_usd": usd(trace.cost_nanodollars),
+        "input_tokens": trace.input_tokens,
+        "output_tokens": trace.output_tokens,
+        "span_count": trace.span_count or len(trace.spans),
+        "kept": trace.kept,
     }
     if whole:
-        shown["spans"] = [_span(span) for span in trace.spans]
+        own = {line.span.span_id: line.self_ms for line in waterfall(trace.whole)}
+        steps = [span_view(span, own.get(span.span_id) if span.span_id else None) for span in trace.whole]
+        shown["root"] = steps.pop(0) if len(steps) > len(trace.spans) else None
+        shown["spans"] = steps
+    if operator:
+        shown["held"] = trace.held
     if whole and operator:
         shown["operator"] = dict(trace.operator)
     return shown
@@ -284,12 +330,74 @@ def metadata_view(metadata: Mapping[str, MetaValue]) -> dict[str, Any]:
     return {key: _plain(value) for key, value in metadata.items()}
 
 
-def _span(span: Span) -> dict[str, Any]:
+def span_view(span: Span, self_ms: float | None = None) -> dict[str, Any]:
+    """One step. ``self_ms`` is the time it spent itself, not in its parts."""
     return {
+        "span_id": span.span_id,
+        "parent_id": span.parent_id,
         "kind": span.kind,
+        "name": span.name,
         "start_ms": span.start_ms,
         "duration_ms": span.duration_ms,
+        "self_ms": span.duration_ms if self_ms is None else self_ms,
+        "status": span.status,
+        "error_class": span.error_class,
         "attributes": dict(span.attributes),
+    }
+
+
+def audit_event_view(event: Event) -> dict[str, Any]:
+    """An event of the audit log. What was erased is empty; people whose key is gone stand under their pseudonym."""
+    return {
+        "n": event.n,
+        "at": _time(event.at),
+        "action": event.action,
+        "subject": event.subject,
+        "actor": event.actor,
+        "via": event.via,
+        "why": event.why,
+        "request_id": event.request_id,
+        "details": dict(event.details),
+        "before": event.before,
+        "after": event.after,
+        "erased": event.erased,
+        "leaf": event.leaf,
+    }
+
+
+def audit_proof_view(proof: Proof) -> dict[str, Any]:
+    """A proof, as ``verify_audit.py`` takes it."""
+    return {
+        "n": proof.n,
+        "size": proof.size,
+        "root": proof.root,
+        "leaf": proof.leaf,
+        "line": _line_view(proof.line),
+        "path": list(proof.path),
+        "head": None if proof.head is None else proof.head.view(),
+    }
+
+
+def decision_view(decision: Decision, proof: Proof | None) -> dict[str, Any]:
+    """A decision record and where it stands in the log; ``record`` is null once it was erased or has expired."""
+    return {
+        "request_id": decision.request_id,
+        "n": decision.n,
+        "leaf": decision.line.leaf.hex(),
+        "record": None if decision.record is None else decision.record.view(),
+        "proof": None if proof is None else audit_proof_view(proof),
+    }
+
+
+def _line_view(line: HeadLine) -> dict[str, Any]:
+    return {
+        "n": line.n,
+        "at": line.at,
+        "action": line.action,
+        "owner": line.owner,
+        "before": line.before,
+        "after": line.after,
+        "body": line.body,
     }
 
 
@@ -310,3 +418,69 @@ def _finite(value: float | None) -> float | None:
 
 def _time(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat().replace("+00:00", "Z")
+
+
+def outcome_view(held: Outcome) -> dict[str, Any]:
+    """What came of an answer."""
+    return {
+        "id": held.id,
+        "request_id": held.request_id,
+        "kind": str(held.kind),
+        "value": held.value,
+        "unit": held.unit,
+        "source": held.source,
+        "by": held.by,
+        "at": held.at.isoformat(),
+        "recorded": held.recorded.isoformat(),
+        "comment": held.comment,
+        "fields": dict(held.fields),
+    }
+
+
+def outcome_row_view(row: OutcomeRow) -> dict[str, Any]:
+    """A line of the report of what came of answers."""
+    return {
+        "name": row.name,
+        "requests": row.requests,
+        "reported": row.reported,
+        "decided": row.decided,
+        "solved": row.solved,
+        "rate": row.rate,
+        "low": row.low,
+        "high": row.high,
+        "cost_per_solved_usd": None if row.cost_n is None else usd(row.cost_n),
+        "cost_low_usd": None if row.cost_low_n is None else usd(row.cost_low_n),
+        "cost_high_usd": None if row.cost_high_n is None else usd(row.cost_high_n),
+        "kinds": dict(row.kinds),
+        "thumbs_up": row.up,
+    }
+
+
+def alert_view(alert: Alert, agreement: Agreement) -> dict[str, Any]:
+    """An objective in trouble."""
+    return {
+        "id": alert.id,
+        "objective": alert.objective,
+        "severity": str(alert.severity),
+        "state": "firing" if alert.open else "resolved",
+        "summary": wording(objective_of(agreement, alert), alert),
+        "opened": alert.opened.isoformat(),
+        "resolved": None if alert.resolved is None else alert.resolved.isoformat(),
+        "acknowledged": None if alert.acknowledged is None else alert.acknowledged.isoformat(),
+        "acknowledged_by": alert.acknowledged_by,
+        "note": alert.note,
+        "burns": [asdict(one) for one in alert.burns],
+    }
+
+
+def silence_view(held: Silence) -> dict[str, Any]:
+    """When nobody wants to hear of alerts."""
+    return {
+        "id": held.id,
+        "objective": held.objective,
+        "severity": held.severity,
+        "since": held.since.isoformat(),
+        "until": held.until.isoformat(),
+        "by": held.by,
+        "note": held.note,
+    }

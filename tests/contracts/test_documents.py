@@ -188,7 +188,7 @@ def test_sources_and_facts(opened: Database) -> None:
     documents.set_fact("source:docs", "{}")
     documents.set_fact("source:docs", '{"a": 1}')
     assert documents.fact("source:docs") == '{"a": 1}'
-    documents.forget_source("docs")
+    documents.forget_source("docs", NOW)
     assert (documents.sources(), documents.fact("source:docs")) == ([], None)
     assert documents.salt() == SqlDocuments(opened).salt()
 

@@ -247,6 +247,126 @@ def test_what_can_not_be_held(ledger: SqlLedger, clock: FixedClock, least_n: int
         settle(ledger, reserve(ledger, scopes(clock), 1, 1), -1)
 
 
+# -- budgets that are added --------------------------------------------------------------------------------------------
+def added(clock: FixedClock, *budgets: Budget, payer: Payer = ALICE) -> tuple[MoneyScope, ...]:
+    return scopes_of(Agreement(budgets=budgets), payer, 1000, clock.now())
+
+
+def standing_on(ledger: SqlLedger) -> dict[str, int]:
+    """What stands on budgets, with books that add up."""
+    assert ledger.check() == []
+    totals = ledger.totals()
+    assert totals == ledger.replayed()
+    assert all(booked.held_n == 0 for booked in totals.values())
+    return {scope_id: booked.settled_n for scope_id, booked in totals.items() if not scope_id.startswith("request/")}
+
+
+def test_a_budget_that_is_added_counts_what_its_window_has_cost(ledger: SqlLedger, clock: FixedClock) -> None:
+    def cost(actual_n: int, **who: Any) -> None:
+        payer = replace(ALICE, request_id=f"req_of_{actual_n}", **who)
+        settle(ledger, reserve(ledger, added(clock, payer=payer), 1, 1000, payer), actual_n)
+
+    cost(1)
+    clock.advance(DAY)
+    cost(10)
+    cost(100, principal="user:bob", team=("group:b", 'group:"a"'), key_id="key_2")
+    cost(1000, principal="anonymous", team=(), key_id=None)
+    ledger.sweep(reserve(ledger, added(clock), 70, 70).expires)  # a lost call counts as nothing
+    clock.advance(DAY / 2)
+    for per in ("day", "month", "total"):
+        for of in ("service", "team", "user", "key"):
+            assert ledger.left(added(clock, Budget(of=of, per=per, usd="1"))) == 1000
+    month, day = "month:2026-01-01", "day:2026-01-02"
+    assert standing_on(ledger) == {
+        f"service/{month}/": 1111,
+        f"service/{day}/": 1110,
+        "service/total:/": 1111,
+        f"team/{month}/group:a": 11,
+        f"team/{day}/group:a": 10,
+        "team/total:/group:a": 11,
+        f"team/{month}/group:b": 111,
+        f"team/{day}/group:b": 110,
+        "team/total:/group:b": 111,
+        f"user/{month}/user:alice": 11,
+        f"user/{day}/user:alice": 10,
+        "user/total:/user:alice": 11,
+        f"key/{month}/key_1": 11,
+        f"key/{day}/key_1": 10,
+        "key/total:/key_1": 11,
+    }
+
+
+def test_a_budget_that_is_spent_when_it_is_added_refuses_the_first_call(ledger: SqlLedger, clock: FixedClock) -> None:
+    settle(ledger, reserve(ledger, added(clock), 1, 1000), 600)
+    budget = Budget(of="user", per="day", usd="0.0000006")
+    with pytest.raises(Spent) as refused:
+        reserve(ledger, added(clock, budget), 1, 1)
+    assert (refused.value.scope.kind, refused.value.left_n) == ("user", 0)
+    assert standing_on(ledger) == {"user/day:2026-01-01/user:alice": 600}  # which the next call need not work out
+    more = replace(budget, usd="0.0000007")
+    assert reserve(ledger, added(clock, more, payer=replace(ALICE, request_id="req_2")), 1, 1000).amount_n == 100
+
+
+@pytest.mark.parametrize("end", ["settled", "cancelled", "lost", "late"])
+def test_a_call_that_runs_when_a_budget_is_added_counts_as_a_whole(
+    ledger: SqlLedger, clock: FixedClock, end: str
+) -> None:
+    running = reserve(ledger, added(clock), 1, 700)
+    budget = Budget(of="service", per="month", usd="0.000001")
+    assert ledger.left(added(clock, budget, payer=replace(ALICE, request_id="req_2"))) == 300
+    if end in ("lost", "late"):
+        ledger.sweep(running.expires)
+    if end in ("settled", "late"):
+        settle(ledger, running, 200)
+    if end == "cancelled":
+        ledger.cancel(running)
+    assert standing_on(ledger) == {"service/month:2026-01-01/": 700}
+
+
+def test_a_free_call_that_was_not_free_counts_once_where_nothing_was_spent_before(
+    ledger: SqlLedger, clock: FixedClock
+) -> None:
+    hold = reserve(ledger, added(clock, Budget(of="service", per="day", usd="1")), 0, 0)
+    settle(ledger, hold, 9)
+    assert standing_on(ledger) == {"service/day:2026-01-01/": 9}
+
+
+def test_a_budget_that_was_added_keeps_what_is_forgotten(ledger: SqlLedger, clock: FixedClock) -> None:
+    settle(ledger, reserve(ledger, added(clock), 1, 1000), 100)
+    for of in ("service", "user"):
+        ledger.left(added(clock, Budget(of=of, per="total", usd="1")))
+    ledger.left(added(clock, Budget(of="service", per="day", usd="1")))
+    clock.advance(40 * DAY)
+    assert ledger.prune(clock.now()) == 1
+    kept = {"service/total:/": 100, "user/total:/user:alice": 100}
+    assert standing_on(ledger) == kept
+    ledger.left(added(clock, Budget(of="key", per="total", usd="1")))
+    assert standing_on(ledger) == {**kept, "key/total:/key_1": 0}  # nobody remembers
+
+
+def test_a_budget_is_added_by_many_at_once(database: Database, clock: FixedClock) -> None:
+    """Each sees the same begin, and what was spent before counts once."""
+    ledgers = [SqlLedger(database, clock) for _ in range(6)]
+    settle(ledgers[0], reserve(ledgers[0], added(clock), 1, 1000), 300)
+    budgets = [Budget(of=of, per="month", usd="0.0000005") for of in ("service", "team", "user", "key")]
+    gate = threading.Barrier(6)
+
+    def first(n: int) -> int:
+        over = added(clock, *budgets, payer=replace(ALICE, request_id=f"req_{10 + n}"))
+        gate.wait()
+        try:
+            hold = reserve(ledgers[n], over, 100, 100)
+        except Spent:
+            return 0
+        settle(ledgers[n], hold, 100)
+        return 1
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(first, range(6))) == 2
+    assert set(standing_on(ledgers[0]).values()) == {500}
+    assert len(standing_on(ledgers[0])) == 5
+
+
 # -- many at once ------------------------------------------------------------------------------------------------------
 def test_who_names_scopes_in_another_order_waits_for_nobody(database: Database) -> None:
     """Locks are taken in one order, whatever order scopes are named in; scopes that begin meanwhile included."""
@@ -356,7 +476,7 @@ def test_reports_by_everything(database: Database, ledger: SqlLedger, clock: Fix
                 c.name: 0 if "INT" in str(c.type) or "DOUBLE" in str(c.type) else "" for c in schema.measure.columns
             }
             connection.execute(insert(schema.measure), {**values, "request_id": request, "status": status})
-        values = {c.name: 0 if "INT" in str(c.type) else "" for c in schema.trace.columns}
+        values = {c.name: 0 if "INT" in str(c.type) or "DOUBLE" in str(c.type) else "" for c in schema.trace.columns}
         connection.execute(insert(schema.trace), {**values, "request_id": "req_3", "status": "answered"})
     assert lines(ledger, "day") == [Line("2026-01-01", 2, 3, 311), Line("2026-01-02", 1, 1, 400)]
     assert lines(ledger, "user") == [Line("user:alice", 2, 3, 511), Line("user:bob", 1, 1, 200)]
@@ -437,6 +557,7 @@ class Known:
     hold: Hold
     open: bool = True
     counted: bool = False  # what it cost is booked
+    actual_n: int = 0
 
 
 class Books(RuleBasedStateMachine):
@@ -450,6 +571,8 @@ class Books(RuleBasedStateMachine):
         self.known: list[Known] = []
         self.held: Counter[str] = Counter()
         self.settled: Counter[str] = Counter()
+        self.begun: set[str] = set()
+        self.periods: tuple[Any, Any] = ("total", "day")
 
     @initialize(service=st.integers(50, 400), user=st.integers(20, 200))
     def agree(self, service: int, user: int) -> None:
@@ -457,8 +580,8 @@ class Books(RuleBasedStateMachine):
 
     def scopes(self, request: int, user: int, cap_n: int) -> tuple[MoneyScope, ...]:
         budgets = (
-            Budget(of="service", per="total", usd=f"{self.limits['service'] / 1e9:.9f}"),
-            Budget(of="user", per="day", usd=f"{self.limits['user'] / 1e9:.9f}"),
+            Budget(of="service", per=self.periods[0], usd=f"{self.limits['service'] / 1e9:.9f}"),
+            Budget(of="user", per=self.periods[1], usd=f"{self.limits['user'] / 1e9:.9f}"),
         )
         payer = Payer(request_id=f"req_{request}", principal=f"user:{user}")
         return scopes_of(Agreement(budgets=budgets), payer, cap_n, self.clock.now())
@@ -466,11 +589,24 @@ class Books(RuleBasedStateMachine):
     def left(self, over: Sequence[MoneyScope]) -> int:
         return min(scope.limit_n - self.held[scope.scope_id] - self.settled[scope.scope_id] for scope in over)
 
+    def begin(self, over: Sequence[MoneyScope]) -> None:
+        """A budget that nobody has asked for before has cost what its payer was held or has spent in its window."""
+        for scope in over:
+            if scope.kind != "request" and scope.scope_id not in self.begun:
+                self.begun.add(scope.scope_id)
+                self.settled[scope.scope_id] = sum(
+                    known.hold.amount_n if known.open else known.actual_n
+                    for known in self.known
+                    if scope.name in ("", known.hold.payer.principal)
+                    and scope.window_start <= known.hold.created
+                    and (scope.window_end is None or known.hold.created < scope.window_end)
+                )
+
     def book(self, known: Known, actual_n: int) -> None:
         for scope in known.hold.scopes:
             self.held[scope.scope_id] -= known.hold.amount_n if known.open else 0
             self.settled[scope.scope_id] += actual_n
-        known.open = False
+        known.open, known.actual_n = False, actual_n
 
     def expire(self, now: datetime) -> int:
         over = [known for known in self.known if known.open and known.hold.expires <= now]
@@ -491,6 +627,7 @@ class Books(RuleBasedStateMachine):
         if most_n == 0:
             assert reserve(self.ledger, over, 0, 0).amount_n == 0
             return
+        self.begin(over)
         if self.left(over) < max(1, least_n):
             self.expire(self.clock.now())
         left = self.left(over)
@@ -499,7 +636,8 @@ class Books(RuleBasedStateMachine):
                 reserve(self.ledger, over, least_n, most_n)
             assert refused.value.left_n == max(0, left)
             return
-        hold = reserve(self.ledger, over, least_n, most_n)
+        who = Payer(request_id=f"req_{request}", principal=f"user:{user}")
+        hold = reserve(self.ledger, over, least_n, most_n, who)
         assert hold.amount_n == min(left, most_n)
         for scope in over:
             self.held[scope.scope_id] += hold.amount_n
@@ -529,14 +667,19 @@ class Books(RuleBasedStateMachine):
 
     @rule(request=st.integers(0, 5), user=st.integers(0, 1), cap_n=st.integers(1, 150))
     def look(self, request: int, user: int, cap_n: int) -> None:
-        self.expire(self.clock.now())
         over = self.scopes(request, user, cap_n)
+        self.begin(over)
+        self.expire(self.clock.now())
         assert self.ledger.left(over) == max(0, self.left(over))
         self.ledger.sweep(self.clock.now())
 
     @rule(of=st.sampled_from(["service", "user"]), limit_n=st.integers(0, 400))
     def agree_anew(self, of: str, limit_n: int) -> None:
         self.limits[of] = limit_n
+
+    @rule(service=st.sampled_from(["day", "month", "total"]), user=st.sampled_from(["day", "month", "total"]))
+    def agree_on_other_budgets(self, service: str, user: str) -> None:
+        self.periods = (service, user)
 
     @invariant()
     def the_books_are_equal(self) -> None:

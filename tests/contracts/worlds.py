@@ -14,6 +14,8 @@ from mainstay.storage import migrations, schema
 from mainstay.storage.database import Address, Database, open_database
 from mainstay.storage.sums import Sum, shapes, sum_of
 
+FROZEN = Path(__file__).parent
+NEW_TABLES = 4  # from this revision on, frozen rows are those of new tables alone
 NOW = 1_767_225_600_000_000
 ODD = "Größe 😀 \\ \"quoted\" 'single' \t tab %s :name"
 
@@ -23,8 +25,17 @@ def fill(database: Database, *, documents: int = 12, text: str = "The crane lift
     with database.write() as connection:
         for name, rows in rows_of(documents, text).items():
             connection.execute(insert(schema.metadata.tables[name]), rows)
-        for statement in migrations.statements((Path(__file__).parent / "revision_4.sql").read_text(encoding="utf-8")):
-            connection.exec_driver_sql(statement)
+        for number in (int(file.stem.rpartition("_")[2]) for file in sorted(FROZEN.glob("revision_*.sql"))):
+            for statement in frozen(number, database.dialect) if number >= NEW_TABLES else ():
+                connection.exec_driver_sql(statement)
+
+
+def frozen(number: int, dialect: str) -> Iterator[str]:
+    """The statements that write what a revision added: ``{blob}`` in them is the database's type of bytes."""
+    text = (FROZEN / f"revision_{number}.sql").read_text(encoding="utf-8")
+    postgres = dialect == "postgresql"
+    for statement in migrations.statements(text.replace("{blob}", "BYTEA" if postgres else "BLOB")):
+        yield statement.replace("%", "%%") if postgres else statement
 
 
 def rows_of(documents: int, text: str) -> dict[str, list[dict[str, object]]]:

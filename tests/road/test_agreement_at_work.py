@@ -16,6 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from mainstay.app import App
+from mainstay.text.phrases import phrase
 from mainstay.types import Mode
 from mainstay.web.server import create_api
 from tests.support import upstream as up
@@ -151,6 +152,119 @@ def test_a_refusal_of_a_content_filter_is_not_routed_around_unless_agreed(tmp_pa
     around = "governance: {route_around_content_filter: true}\n"
     with service(tmp_path / "b", around, small=refusing) as (held, _, large):
         assert held.ask()["model"] == "large"
+
+
+# -- a draft in doubt ------------------------------------------------------------------------------------------------
+
+DOUBT = "routing: {accept: 0.9}\ncache: {enabled: false}\n"
+UNSURE = "When does the gate in Rotterdam open on Mondays for visitors from Norway?"  # of which the sources say a part
+AGREES = "In Rotterdam the gate opens at seven [1]."
+DIFFERS = "The gate in Rotterdam closes at nine [1]."
+
+
+def twice(second: up.Behaviour) -> up.Behaviour:
+    """A model that answers well when asked coldly, and like this when asked once more, warmer."""
+
+    def behave(call: up.Call) -> None:
+        (second if call.seen.body.get("temperature", 0) > 0 else up.answering(up.cites))(call)
+
+    return behave
+
+
+def by_purpose(held: Service) -> dict[str, Any]:
+    return {row["name"]: row for row in held.get("/v1/costs?by=purpose")["rows"]}
+
+
+def spans(held: Service, answer: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    told = held.get(f"/v1/requests/{answer['id']}")["spans"]
+    return [span["attributes"] for span in told if span["kind"] == kind]
+
+
+def settled(held: Service) -> bool:
+    return held.app.ledger.check() == [] and held.app.ledger.standing().open_n == 0
+
+
+def test_a_draft_that_its_model_repeats_is_accepted_without_the_dear_one(tmp_path: Path) -> None:
+    with service(tmp_path, DOUBT, small=twice(up.answering(up.saying(AGREES)))) as (held, small, large):
+        answer = held.ask(UNSURE)
+        assert answer["route"] == ["cache:off", "small:consistent", "small:answered"]
+        assert (len(small.calls), len(large.calls)) == (2, 0)
+        assert [call.body["temperature"] > 0 for call in small.calls] == [False, True]
+        assert small.calls[1].messages == small.calls[0].messages
+        assert "The gate in Rotterdam opens at seven" in answer["text"], "the first draft is shown, not the second"
+        [span] = spans(held, answer, "consistency")
+        assert 0.85 <= span["agreement"] <= 1
+        costs = by_purpose(held)
+        assert {name: row["calls"] for name, row in costs.items()} == {"answer": 1, "consistency": 1}
+        assert costs["consistency"]["cost_nanodollars"] > 0
+        facts = held.get(f"/v1/requests/{answer['id']}")["facts"]
+        assert facts["cost_nanodollars"] == sum(row["cost_nanodollars"] for row in costs.values())
+        assert answer["usage"]["output_tokens"] == sum(row["output_tokens"] for row in costs.values())
+        assert settled(held)
+        held.post("/v1/mode", {"mode": "economy"}, "root")
+        limited = held.ask(UNSURE)
+        assert len(small.calls) == 3, "in a limited mode nothing is asked twice"
+        assert spans(held, limited, "consistency") == []
+
+
+def test_a_draft_that_its_model_contradicts_goes_to_the_dear_one(tmp_path: Path) -> None:
+    with service(tmp_path, DOUBT, small=twice(up.answering(up.saying(DIFFERS)))) as (held, small, large):
+        answer = held.ask(UNSURE)
+        assert answer["route"][:3] == ["cache:off", "small:inconsistent", "small:escalated"]
+        assert (len(small.calls), len(large.calls)) == (2, 1)
+        [span] = spans(held, answer, "consistency")
+        assert span["agreement"] <= 0.3
+        assert "nine" not in answer["text"], "the second draft is never shown"
+        costs = by_purpose(held)
+        assert {name: row["calls"] for name, row in costs.items()} == {"answer": 2, "consistency": 1}
+        facts = held.get(f"/v1/requests/{answer['id']}")["facts"]
+        assert facts["cost_nanodollars"] == sum(row["cost_nanodollars"] for row in costs.values())
+        assert settled(held)
+
+
+@pytest.mark.parametrize(
+    ("second", "failed"),
+    [
+        (up.status(500, message="broken"), "server"),
+        (up.status(429, message="slow down", retry_after="60"), "rate"),
+        (up.status(400, code="content_filter", message="no"), "content_filter"),
+        (up.cut("In Rotterdam the gate"), "cut"),
+    ],
+)
+def test_a_second_draft_that_fails_harms_nothing(tmp_path: Path, second: up.Behaviour, failed: str) -> None:
+    with service(tmp_path, DOUBT, small=twice(second)) as (held, _, large):
+        answer = held.ask(UNSURE)
+        assert answer["status"] == "answered"
+        assert answer["route"][:2] == ["cache:off", "small:escalated"], "as if nobody had thought of a second"
+        assert len(large.calls) == 1
+        [span] = spans(held, answer, "consistency")
+        assert span["failed"] == failed
+        assert settled(held), "what was held for it is free again, or paid once"
+
+
+@pytest.mark.parametrize("rule", ["consistency: false", "escalations: 0"])  # forbidden; let out while it is written
+def test_no_second_draft_where_it_is_forbidden_or_the_first_is_shown_already(tmp_path: Path, rule: str) -> None:
+    rules = DOUBT.replace("{accept", f"{{{rule}, accept")
+    with service(tmp_path, rules, small=twice(up.answering(up.saying(AGREES)))) as (held, small, _):
+        answer = held.ask(UNSURE)
+        assert len(small.calls) == 1
+        assert spans(held, answer, "consistency") == []
+        assert set(by_purpose(held)) == {"answer"}
+
+
+def test_a_budget_that_is_nearly_spent_goes_to_the_answer(tmp_path: Path) -> None:
+    rules = DOUBT + 'budgets: [{of: user, per: day, usd: "0.003"}]\nrequest: {cap_usd: "0.003"}\n'
+    with service(tmp_path, rules, small=twice(up.answering(up.saying(AGREES)))) as (held, _, _):
+        seen = set()
+        for _ in range(40):
+            answer = held.ask(UNSURE)
+            if answer["mode"] != "full":
+                break
+            seen |= {span["skipped"] for span in spans(held, answer, "consistency") if "skipped" in span}
+        assert seen, "before the budget is spent there is a time when it pays for one of both"
+        assert all("budget" in why or "money" in why for why in seen)
+        assert sum(row["cost_nanodollars"] for row in held.get("/v1/costs?by=user")["rows"]) <= 3_000_000
+        assert settled(held)
 
 
 # -- money -----------------------------------------------------------------------------------------------------------
@@ -349,6 +463,17 @@ def test_every_mode_by_order_says_so_and_is_an_event(tmp_path: Path) -> None:
         events = held.get("/v1/mode")["events"]
         assert [event["after"] for event in events][::-1] == [*expected, "sources_only", "full"]
         assert {event["by"] for event in events} == {"user:root"}
+
+
+def test_the_agreements_own_text_of_static_says_why(tmp_path: Path) -> None:
+    rules = "modes: {rungs: [{mode: static, text: {en: 'Closed: {cause}. Call 112.'}}]}\n"
+    with service(tmp_path, rules) as (held, _, _):
+        held.post("/v1/mode", {"mode": "static"}, "root")
+        answer = held.ask()
+        assert answer["status"] == "failed"
+        assert "{" not in answer["text"]
+        assert answer["text"].startswith("Closed: ")
+        assert phrase("cause_order", "en") in answer["text"]
 
 
 def test_dead_models_open_their_breakers_and_quotations_remain(tmp_path: Path) -> None:

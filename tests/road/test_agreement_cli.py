@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import is_dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
 
+from mainstay.agreement import Agreement
 from mainstay.agreement.versions import digest
 from mainstay.app import App, open_app
 from mainstay.cli import main
 from mainstay.errors import Invalid
 from mainstay.records.measures import Measured
-from mainstay.settings import load
+from mainstay.settings import ServiceFile, load
 from tests.support.databases import database_line
 
 MODELS = """\
@@ -55,6 +58,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+TWO = "objectives:\n  - {name: a, measure: latency_p95_ms, target: 4000}\n  - name: b\n    measure: "
 # agreement.yaml, the line that is blamed, what the message must say
 WRONG: list[tuple[str, int, str]] = [
     ('request:\n  cap_usd: "0.0001"\n', 2, "smallest call of the cheapest model, writer"),
@@ -80,6 +84,37 @@ WRONG: list[tuple[str, int, str]] = [
     ("governance:\n  data_classes:\n    - {name: secret, models: [gpt]}\n", 3, "the data class 'secret' names the model 'gpt'"),
     ("governance:\n  retention_days: 3\ncache:\n  keep: 7d\n", 4, "longer than the retention of 3 days"),
     ("routing:\n  escalations: 3\n", 2, "3 escalations need 4 models"),
+    ("modes:\n  rungs:\n    - mode: static\n      notice:\n        en: 'Until {until}.'\n", 5, "{until} is nothing that is"),
+    ("governance:\n  disclosure:\n    de: '{name} spricht.'\n", 3, "{name} is nothing that is filled in"),
+    ("governance:\n  languages:\n    - de\n    - en\n    - de\n", 5, "the language de stands there twice"),
+    (
+        f"{TWO}latency_p50_ms\n    target: 5000\n",
+        5,
+        "latency_p50_ms of 5 s is above latency_p95_ms of 4 s ('a')",
+    ),
+    (
+        f"{TWO}first_token_p95_ms\n    target: 5000\n",
+        5,
+        "an answer begins before it ends",
+    ),
+    (
+        f"{TWO}latency_p95_ms\n    target: 5000\n    window: 672h\n",
+        4,
+        "'b' and 'a' both promise latency_p95_ms",
+    ),
+    ("traffic:\n  spike: step_down\nmodes:\n  rungs: [{mode: static}]\n", 2, "straight to static"),
+    ("traffic:\n  spike: step_down\nmodes:\n  rungs: []\n", 2, "step_down leads nowhere"),
+    (
+        'budgets:\n  - {of: service, per: month, usd: "10"}\n  - of: user\n    per: day\n    usd: "20"\n',
+        5,
+        "the service a month has only $10",
+    ),
+    ("handover:\n  webhook: https://desk.example.org/x\n", 2, "handover.secret is missing in mainstay.yaml"),
+    ("handover:\n  webhook: https://desk.example.org/x#y\n", 2, "no address of http(s)"),
+    ("handover:\n  email: [help@example.org]\n", 2, "smtp.host or smtp.sender is missing in mainstay.yaml"),
+    ("cache:\n  keep: 99999999d\n", 2, "answers would be kept for 99999999 days"),
+    ("modes:\n  hold_down: 999d\n", 2, "a mode would stay for 999 days"),
+    ("governance:\n  retention_days: 999999999\n", 2, "more than a hundred years"),
 ]  # fmt: skip
 
 
@@ -100,6 +135,121 @@ def test_a_wrong_agreement_is_refused_with_its_line(
     assert code == 2
     assert said in err
     assert not (folder / "data").exists()
+
+
+# agreement.yaml, the line that is blamed, what the message must say: what is written wrongly
+UNREADABLE: list[tuple[str, int, str]] = [
+    ("governance:\n  languages:\n    - en\n    - no\n", 4, 'put the word in quotes, like "no"'),
+    ("governance:\n  languages: no\n", 2, "should be a list, not 'False'; write [\"no\"]"),
+    ("governance:\n  languages: de\n", 2, 'write ["de"]'),
+    ("handover:\n  promise:\n    en: yes\n", 3, 'put the word in quotes, like "yes"'),
+    ("request:\n  cap_usd: 0.01\n", 2, 'put it in quotes: "0.01"'),
+    ('request:\n  cap_usd: "0.0000000001"\n', 2, "finer than a billionth"),
+    ("objectives:\n  - name: a\n    measure: latency_p95\n    target: 5\n", 3, "did you mean 'latency_p95_ms'?"),
+    ("request:\n  deadline_s: 30s\n", 2, "without a unit"),
+    ("modes:\n  hold_down: 60\n", 2, "write it like 60s, 10m"),
+    ("modes:\n  rungs:\n    - mode: static\n    - mode: econmy\n", 4, "did you mean 'economy'?"),
+    ("budgets:\n  of: user\n", 1, "should be a list"),
+    ("traffic:\n", 1, "leave it out, or write keys under it"),
+    (
+        'budgets:\n  - {of: user, per: day, usd: "1"}\n  - of: user\n    per: month\n    usd: abc\n',
+        5,
+        "budgets.usd is 'abc', not an amount",
+    ),
+    ("routing:\n  accept: 0.5\n  hedge_share: 0.5\n", 3, "routing.hedge_share is 0.5, it must be 0 to 0.2"),
+    ("cache:\n  audit: 0\n  wrong_hits: 1.5\n", 3, "cache.wrong_hits is 1.5"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "said"), UNREADABLE)
+def test_what_is_written_wrongly_is_refused_with_its_line(
+    text: str, line: int, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "agreement.yaml").write_text(text)
+    code, _, err = run(folder, "check", capsys=capsys)
+    assert code == 2
+    assert len(err.splitlines()) == 1, err
+    assert f"agreement.yaml:{line}: " in err, err
+    assert said in err
+
+
+def places(shape: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], type, str, Any]]:
+    """Each key that a file may hold: the way there (``-`` is a row, ``x`` a name of the file's own), its owner, name, type."""
+    for name, hint in get_type_hints(shape).items():
+        yield path, shape, name, hint
+        rows = get_origin(hint) is tuple
+        for inner in [hint, *get_args(hint)]:
+            if is_dataclass(inner):
+                named = ("x",) if get_origin(hint) is dict else ()
+                yield from places(inner, (*path, name, *(("-",) if rows else named)))
+
+
+def written(path: tuple[str, ...], key: str, value: str) -> tuple[str, int]:
+    """A file with this one key on its way, each on a line of its own; and the line of the key."""
+    lines, indent = [], ""
+    dash = ""
+    for part in (*path, f"{key}: {value}"):
+        if part == "-":
+            dash = "- "
+            continue
+        lines.append(f"{indent}{dash}{part}" + ("" if ": " in part else ":"))
+        indent += " " * (2 + len(dash))
+        dash = ""
+    return "\n".join(lines) + "\n", len(lines)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("agreement.yaml", Agreement), ("mainstay.yaml", ServiceFile)])
+def test_each_misspelt_key_is_told_with_its_line_and_the_nearest(
+    name: str, shape: type, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = 0
+    for path, owner, key, _ in places(shape):
+        typo = f"{key}x"
+        if typo in get_type_hints(owner):
+            continue
+        text, line = written(path, typo, "1")
+        (folder / name).write_text(text)
+        code, _, err = run(folder, "check", capsys=capsys)
+        assert code == 2, (text, err)
+        assert f"{name}:{line}: unknown key " in err, (text, err)
+        assert f"did you mean '{key}'?" in err, (text, err)
+        tried += 1
+    assert tried > 50, tried
+
+
+@pytest.mark.parametrize(("name", "shape"), [("agreement.yaml", Agreement), ("mainstay.yaml", ServiceFile)])
+@pytest.mark.parametrize("word", ["true", "false"])
+def test_a_truth_value_is_no_number(
+    name: str, shape: type, word: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = 0
+    for path, _, key, hint in places(shape):
+        wanted = get_args(hint) or (hint,)
+        if bool in wanted or not {int, float} & set(wanted):
+            continue
+        text, line = written(path, key, word)
+        (folder / name).write_text(text)
+        code, _, err = run(folder, "check", capsys=capsys)
+        assert code == 2, (text, err)
+        assert f"{name}:{line}: " in err, (text, err)
+        assert f"{key} is a truth value, not a number" in err, (text, err)
+        tried += 1
+    assert tried >= 15, tried
+
+
+def test_settings_are_refused_with_their_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text, line, said in (
+        ("smtp:\n  host: h\n  sender: Help <help@>\n", 3, "smtp.sender"),
+        ("smtp:\n  host: h\n  port: 99999\n", 3, "smtp.port"),
+        ("handover:\n  secret: short\n", 2, "handover.secret"),
+        ("worker:\n  lease_s: .nan\n", 2, "worker.lease_s"),
+        ("sources:\n  - name: a\n    folder: b\n    access:\n      alow: [x]\n", 4, "unknown key 'alow'"),
+        ("models:\n  providers:\n    w:\n      base_url: x\n      model: m\n      idle_s: 0\n", 6, "idle_s is 0"),
+    ):
+        (folder / "mainstay.yaml").write_text(text)
+        code, _, err = run(folder, "check", capsys=capsys)
+        assert code == 2, err
+        assert f"mainstay.yaml:{line}: {said}" in err.replace("models.providers.", ""), err
 
 
 def test_all_contradictions_are_listed_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from mainstay.agreement.budgets import Payer
-from mainstay.agreement.ledger import Purse
+from mainstay.agreement.ledger import AXES, Purse
 from mainstay.agreement.terms import Agreement
 from mainstay.cli import main
 from mainstay.clock import SystemClock
 from mainstay.settings import load
 from mainstay.storage.database import address_of, open_database
 from mainstay.storage.ledger import SqlLedger
-from mainstay.types import Usage
+from mainstay.types import Question, Usage
+from tests.support import upstream as up
 from tests.support.databases import database_line
+from tests.support.services import open_service, people, sync
 
 USAGE = Usage(input_tokens=1000, cached_input_tokens=400, output_tokens=50)
 
@@ -95,3 +98,52 @@ def test_what_is_not_understood(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     assert words in said(capsys, folder, *arguments, code=2)
+
+
+EMBEDDED = """\
+sources: [{name: docs, folder: documents}]
+models:
+  answer: writer
+  embedder: vectors
+  providers:
+    writer: {base_url: "%(url)s", model: scripted, price: {input: "0.5", output: "0.5"}}
+    vectors: {base_url: "%(url)s", model: v, dims: 8, price: {input: "0.1", output: "0"}}
+"""
+
+
+def test_what_no_question_asked_for_has_a_name_and_all_sums_are_the_total(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answers, vectors of questions and documents, and the cache's audits, by every axis."""
+    documents = {"travel.md": "# Travel\n\nThe daily travel allowance is 52 euros for every employee.\n"}
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents/.access.yaml").write_text("allow: [group:staff]")
+    (tmp_path / "agreement.yaml").write_text("cache: {audit: 1.0}\n")
+    with (
+        up.Upstream(always=up.answering(up.cites)) as server,
+        open_service(tmp_path, documents, settings=EMBEDDED % {"url": server.base_url}) as app,
+    ):
+        people(app, {"alice": ("staff",)})
+        sync(app)
+        alice = app.identity.actor_for("user:alice")
+        asked = Question(text="What is the daily travel allowance?")
+        answers = [app.answering.answer(asked, alice) for _ in range(2)]
+        assert [answer.cache_hit for answer in answers] == [False, True], answers
+        ledger = SqlLedger(app.database, app.clock)
+        for _ in range(1000):  # the audit is done beside, later
+            by_purpose = {row.name: row for row in ledger.report(by="purpose")}
+            if "audit" in by_purpose and not by_purpose["audit"].held_n:
+                break
+            time.sleep(0.01)
+        assert set(by_purpose) == {"answer", "embed", "audit"}
+        assert all(row.cost_n > 0 for row in by_purpose.values())
+        by_outcome = {row.name: row for row in ledger.report(by="outcome")}
+        assert set(by_outcome) == {"answered", "audit", "service"}
+        assert by_outcome["audit"].cost_n == by_purpose["audit"].cost_n
+        assert by_outcome["answered"].cost_n == sum(answer.cost_nanodollars for answer in answers)
+        assert by_outcome["answered"].answered == 2
+    totals = set()
+    for axis in AXES:
+        rows = json.loads(said(capsys, tmp_path, "--by", axis, "--json"))["rows"]
+        totals.add((axis, sum(row["cost_nanodollars"] for row in rows), sum(row["calls"] for row in rows)))
+    assert len({(cost, calls) for _, cost, calls in totals}) == 1, totals

@@ -10,12 +10,14 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypedDict
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from mainstay.access.acl import parse_named, parse_principal
 from mainstay.access.ports import Account, Directory, Membership, State
+from mainstay.access.roles import ADMIN, ASKER, parse_role
 from mainstay.errors import Conflict, Invalid, NotFound
 from mainstay.types import ADMINISTRATORS, PUBLIC, Clock
 
@@ -77,11 +79,19 @@ class People:
         return self._hasher.hash("nobody's password")
 
     def add_user(
-        self, name: str, *, display: str = "", email: str = "", admin: bool = False, password: str | None = None
+        self,
+        name: str,
+        *,
+        display: str = "",
+        email: str = "",
+        admin: bool = False,
+        role: str = ASKER,
+        password: str | None = None,
     ) -> Account:
-        """A user who may sign in here when ``password`` is given, through an identity provider or by key otherwise."""
+        """A user who may sign in here when ``password`` is given, through an identity provider or by key otherwise.
+        The role ``admin`` and ``admin`` say the same."""
         password_hash = self._hashed(password) if password is not None else ""
-        account = self._add("user", name, display=display, email=email, admin=admin)
+        account = self._add("user", name, display=display, email=email, **_position(role, admin=admin))
         if password_hash:
             self._directory.set_password_hash(account.principal, password_hash)
         return account
@@ -110,6 +120,15 @@ class People:
 
     def set_admin(self, principal: str, admin: bool) -> Account:
         return self._change(self._person(principal), admin=admin)
+
+    def set_role(self, principal: str, role: str) -> Account:
+        """In force at the next request. Who stops being ``admin`` stops being an administrator, unless a group makes one."""
+        account = self._person(principal)
+        if not account.principal.startswith("user:"):
+            raise Invalid(
+                f"{account.principal} is no user", where="role", fix="a service may do what its keys permit: scopes"
+            )
+        return self._change(account, **_position(role))
 
     def describe(self, principal: str, *, display: str, email: str = "") -> Account:
         return self._change(self.get(principal), display=_line(display, 200), email=_line(email, 320))
@@ -155,12 +174,15 @@ class People:
     def members(self, group: str) -> Sequence[Membership]:
         return self._directory.members(self._group(group))
 
-    def _add(self, kind: str, name: str, *, display: str = "", email: str = "", admin: bool = False) -> Account:
+    def _add(
+        self, kind: str, name: str, *, display: str = "", email: str = "", admin: bool = False, role: str = ASKER
+    ) -> Account:
         account = Account(
             principal=parse_named(kind, name, kind),
             display=_line(display, 200),
             email=_line(email, 320),
             admin=admin,
+            role=role,
             created=self._clock.now(),
         )
         if account.principal == UNKNOWN_GROUPS:
@@ -175,6 +197,7 @@ class People:
         *,
         state: State | None = None,
         admin: bool | None = None,
+        role: str | None = None,
         display: str | None = None,
         email: str | None = None,
     ) -> Account:
@@ -182,6 +205,7 @@ class People:
             account,
             state=account.state if state is None else state,
             admin=account.admin if admin is None else admin,
+            role=account.role if role is None else role,
             display=account.display if display is None else display,
             email=account.email if email is None else email,
         )
@@ -222,6 +246,17 @@ class People:
         except (VerificationError, InvalidHashError):
             return False
         return len(password) <= MAX_PASSWORD
+
+
+class _Position(TypedDict):
+    admin: bool
+    role: str
+
+
+def _position(role: str, *, admin: bool = False) -> _Position:
+    """The two fields that keep a role: the flag is the truth for administrators."""
+    role = parse_role(role, "role")
+    return _Position(admin=admin or role == ADMIN, role=ASKER if role == ADMIN else role)
 
 
 def _normal(password: str) -> bytes:

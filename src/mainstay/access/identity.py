@@ -10,10 +10,11 @@ import logging
 from dataclasses import replace
 
 from mainstay.access.acl import parse_named, parse_principal
-from mainstay.access.directory import ANONYMOUS, UNKNOWN_GROUPS, People, standing
-from mainstay.access.keys import ADMINISTRATOR, MARK, READER, Keyring, Permission
+from mainstay.access.directory import ANONYMOUS, UNKNOWN_GROUPS, People, Standing, standing
+from mainstay.access.keys import ADMINISTRATOR, MARK, READER, Keyring, Permission, withheld
 from mainstay.access.oidc import Oidc
-from mainstay.access.ports import Account, Directory
+from mainstay.access.ports import Account, Directory, Key
+from mainstay.access.roles import ADMIN, ASKER, permitted
 from mainstay.errors import Invalid, Refused, Unauthenticated
 from mainstay.types import Actor
 
@@ -43,6 +44,11 @@ class Identity:
         self._keyring = keyring
         self._oidc = oidc
         self._anonymous = anonymous
+
+    @property
+    def oidc(self) -> Oidc | None:
+        """The identity provider whose tokens count, if there is one."""
+        return self._oidc
 
     def authenticate(self, *, authorization: str | None, on_behalf_of: str | None) -> Actor:
         """The Actor behind the headers ``Authorization`` and ``X-Mainstay-User``.
@@ -81,7 +87,7 @@ class Identity:
         act now or, unless groups were asserted of it, is not known here.
         """
         principal = parse_principal(principal, "actor")
-        found = standing(self._directory, principal, [group for group in groups or () if group != UNKNOWN_GROUPS])
+        found = standing(self._directory, principal, _told(groups or ()))
         if not found.active or (found.account is None and groups is None):
             raise Unauthenticated(
                 f"{principal} is not known here, or may not act", fix="sign in again, or ask an administrator"
@@ -90,23 +96,45 @@ class Identity:
             principal=principal,
             display=_display(found.account, principal),
             groups=self._unasserted(principal) if groups is None else groups,
-            scopes=frozenset(map(str, ADMINISTRATOR if found.admin else READER)),
+            scopes=frozenset(map(str, self._permitted(found, groups or ()))),
             admin=found.admin,
         )
 
+    def actor_of_key(self, key_id: str) -> Actor:
+        """The Actor of a key that was shown before: a session. Raises Unauthenticated once the key is not in force."""
+        return self._of_key(self._keyring.in_force(key_id), None)
+
+    def roles(self, actor: Actor) -> tuple[str, ...]:
+        """The roles behind an Actor who is signed in in person."""
+        return self._roles(standing(self._directory, actor.principal, _told(actor.groups)), actor.groups)
+
+    def _roles(self, found: Standing, groups: tuple[str, ...]) -> tuple[str, ...]:
+        """By the account, or by the groups that an identity provider asserted; who has neither is an asker."""
+        if found.admin:
+            return (ADMIN,)
+        mapped = self._oidc.settings.roles_of(groups) if self._oidc is not None else ()
+        own = () if found.account is None else (found.account.role,)
+        return tuple(dict.fromkeys((*mapped, *(held for held in own if held != ASKER or not mapped)))) or (ASKER,)
+
+    def _permitted(self, found: Standing, groups: tuple[str, ...]) -> frozenset[Permission]:
+        return ADMINISTRATOR if found.admin else permitted(self._roles(found, groups))
+
     def _by_key(self, text: str, on_behalf_of: str | None) -> Actor:
-        key = self._keyring.check(text)
+        return self._of_key(self._keyring.check(text), on_behalf_of)
+
+    def _of_key(self, key: Key, on_behalf_of: str | None) -> Actor:
         owner = standing(self._directory, key.principal)
         if not owner.active or owner.account is None:
             raise Unauthenticated("the API key is not valid", fix="use a key in force: `mainstay keys create`")
         if on_behalf_of is not None:
             return self._on_behalf(key.principal, key.key_id, key.scopes, on_behalf_of)
         admin = owner.admin and Permission.ADMIN in key.scopes
+        scopes = key.scopes - withheld(ADMIN if owner.admin else owner.account.role)
         return Actor(
             principal=key.principal,
             display=_display(owner.account, key.principal),
             groups=self._unasserted(key.principal),
-            scopes=key.scopes if admin else key.scopes - {Permission.ADMIN},
+            scopes=scopes if admin else scopes - {Permission.ADMIN},
             admin=admin,
             key_id=key.key_id,
         )
@@ -130,7 +158,10 @@ class Identity:
             principal=user,
             display=_display(found.account, user),
             groups=self._unasserted(user),
-            scopes=scopes - {Permission.ON_BEHALF_OF} - (set() if admin else {Permission.ADMIN}),
+            scopes=scopes
+            - {Permission.ON_BEHALF_OF}
+            - (set() if admin else {Permission.ADMIN})
+            - withheld(ADMIN if found.admin else found.account.role),
             admin=admin,
             key_id=key_id,
             via=service,
@@ -148,6 +179,10 @@ class Identity:
     def _unasserted(self, principal: str) -> tuple[str, ...]:
         asserts = self._oidc is not None and self._oidc.settings.groups_claim is not None
         return (UNKNOWN_GROUPS,) if asserts and principal.startswith("user:") else ()
+
+
+def _told(groups: tuple[str, ...]) -> list[str]:
+    return [group for group in groups if group != UNKNOWN_GROUPS]
 
 
 def _bearer(header: str) -> str:

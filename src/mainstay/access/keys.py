@@ -15,31 +15,17 @@ import string
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
-from enum import StrEnum
 
 from mainstay.access.acl import parse_principal
 from mainstay.access.directory import standing
 from mainstay.access.ports import Account, Directory, Key, Keys
+from mainstay.access.roles import ADMINISTRATOR as ADMINISTRATOR  # this module is where the doors look for them
+from mainstay.access.roles import READER as READER
+from mainstay.access.roles import ROLES as ROLES
+from mainstay.access.roles import Permission as Permission
+from mainstay.access.roles import permitted
 from mainstay.errors import Invalid, NotFound, Refused, Unauthenticated, Unavailable
 from mainstay.types import PUBLIC, Actor, Clock
-
-
-class Permission(StrEnum):
-    """What a credential permits its bearer to ask for. Seeing a document also takes a Scope that holds it."""
-
-    ASK = "ask"
-    SEARCH = "search"
-    DOCUMENTS_READ = "documents:read"
-    DOCUMENTS_WRITE = "documents:write"
-    TRACES_READ = "traces:read"
-    ADMIN = "admin"
-    ON_BEHALF_OF = "on-behalf-of"
-
-
-READER = frozenset({Permission.ASK, Permission.SEARCH, Permission.DOCUMENTS_READ})
-"""What every signed-in person may do, and what a key may do unless said otherwise."""
-ADMINISTRATOR = frozenset(Permission) - {Permission.ON_BEHALF_OF}
-"""What an administrator signed in in person may do: everything but speaking for others."""
 
 MARK = "mst_"
 KEY_PATTERN = r"mst_[0-9a-z]{26}_[0-9A-Za-z]{44}"
@@ -134,11 +120,18 @@ class Keyring:
         key, known = self._keys.key(key_id) or (None, _NO_HASH)
         right = hmac.compare_digest(_hash(secret), known)
         now = self._clock.now()
-        if not right or key is None or key.revoked is not None or (key.expires is not None and key.expires <= now):
+        if not right or key is None or not _valid(key, now):
             raise Unauthenticated("the API key is not valid", fix="use a key in force: `mainstay keys create`")
         if key.last_used is None or now - key.last_used >= USED_EVERY:
             self._later(lambda: self._used(key.key_id, now))
         return key
+
+    def in_force(self, key_id: str) -> Key:
+        """The key of this id, for whoever showed it before; raises Unauthenticated once it is revoked or expired."""
+        held = self._keys.key(key_id)
+        if held is None or not _valid(held[0], self._clock.now()):
+            raise Unauthenticated("the API key is not valid", fix="use a key in force: `mainstay keys create`")
+        return held[0]
 
     def list(self, principal: str | None = None) -> Sequence[Key]:
         """Keys without their secrets, revoked and expired ones too, oldest first."""
@@ -165,6 +158,15 @@ class Keyring:
             self._keys.mark_used(key_id, at)
         except Unavailable:
             return  # a busy database must not turn a good key away; the next request tells it
+
+
+def withheld(role: str) -> frozenset[Permission]:
+    """What everybody's key permits and this role does not. What a key permits beyond that, somebody granted on purpose."""
+    return READER - permitted([role])
+
+
+def _valid(key: Key, now: datetime) -> bool:
+    return key.revoked is None and (key.expires is None or key.expires > now)
 
 
 def _split(text: str) -> tuple[str, str]:

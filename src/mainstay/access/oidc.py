@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import binascii
 import hashlib
+import hmac
 import json
 import math
 import threading
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,8 +27,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from mainstay.access.acl import parse_principal
+from mainstay.access.acl import parse_named, parse_principal
 from mainstay.access.directory import UNKNOWN_GROUPS
+from mainstay.access.roles import ADMIN, ROLES, parse_role
 from mainstay.errors import Invalid, MainstayError, Unauthenticated, Unavailable
 from mainstay.types import ADMINISTRATORS, Clock
 
@@ -39,6 +42,7 @@ _KEY_TYPE = {
     **dict.fromkeys(("EdDSA", "Ed25519"), "OKP"),
 }
 _TYPES = {"jwt", "at+jwt", "application/at+jwt", "application/jwt"}
+_ID_TYPES = {"jwt", "application/jwt"}
 _MAX_DOCUMENT = 1_000_000
 _MAX_KEYS = 200
 _MAX_GROUPS = 2_000
@@ -51,11 +55,13 @@ class OidcSettings:
     """Whose tokens count, and how they name people.
 
     ``groups_claim`` None: groups are kept by Mainstay alone. ``admin_groups`` (as the token writes them) make
-    administrators; no other group does, whatever its name. A claim may be a path (``realm_access.roles``).
+    administrators; no other group does, whatever its name. A claim may be a path (``realm_access.roles``). ``roles`` says
+    which groups (as Mainstay names them: ``group:platform``) stand for which role. With a ``client_id`` people sign in at
+    the provider; ``redirect_uri`` is where it sends them back, when this service can not see its own address.
     """
 
     issuer: str
-    audience: str
+    audience: str = ""
     algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
     jwks_uri: str | None = None
     user_claim: str = "sub"
@@ -63,18 +69,33 @@ class OidcSettings:
     groups_claim: str | None = "groups"
     group_prefix: str = ""
     admin_groups: tuple[str, ...] = ()
+    roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    redirect_uri: str | None = None
     leeway_s: float = 60.0
     refetch_s: float = 30.0
     refresh_s: float = 3_600.0
     max_stale_s: float = 86_400.0
 
     def __post_init__(self) -> None:
-        _checked_address(self.issuer, "identity.issuer")
+        checked_address(self.issuer, "identity.issuer")
         if self.jwks_uri is not None:
-            _checked_address(self.jwks_uri, "identity.jwks_uri")
-        if not self.audience:
+            checked_address(self.jwks_uri, "identity.jwks_uri")
+        if not self.accepted_audience:
             raise Invalid(
                 "no audience", where="identity.audience", fix="write the client id or API name that tokens are made for"
+            )
+        for role, groups in self.roles.items():
+            parse_role(role, "identity.oidc.roles")
+            for group in groups:
+                parse_named("group", group, f"identity.oidc.roles.{role}")
+        if self.redirect_uri is not None:
+            checked_address(self.redirect_uri, "identity.oidc.redirect_uri")
+        if self.client_id and "openid" not in self.scopes:
+            raise Invalid(
+                "openid is missing", where="identity.oidc.scopes", fix="add openid: without it nobody signs in"
             )
         if not self.algorithms:
             raise Invalid("no algorithm", where="identity.algorithms", fix=f"choose from {', '.join(_KEY_TYPE)}")
@@ -83,6 +104,18 @@ class OidcSettings:
                 raise Invalid(
                     f"{name!r} is not accepted", where="identity.algorithms", fix=f"choose from {', '.join(_KEY_TYPE)}"
                 )
+
+    @property
+    def accepted_audience(self) -> str:
+        """Whom tokens must be made for: the one named, else the client that people sign in with."""
+        return self.audience or self.client_id
+
+    def roles_of(self, groups: Collection[str]) -> tuple[str, ...]:
+        """The roles these groups stand for, in the order of ``ROLES``."""
+        return tuple(role for role in ROLES if not self._groups_of(role).isdisjoint(groups))
+
+    def _groups_of(self, role: str) -> set[str]:
+        return {parse_named("group", group, "identity.oidc.roles") for group in self.roles.get(role, ())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +127,7 @@ class Token:
     email: str = ""
     groups: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    expires: datetime | None = None
 
 
 class Oidc:
@@ -107,6 +141,9 @@ class Oidc:
         self._registry.max_header_length = _MAX_PART
         self._registry.max_payload_length = _MAX_PART
         self._admin_groups = frozenset(settings.admin_groups)
+        self._admin_principals = frozenset(
+            parse_named("group", group, "identity.oidc.roles") for group in settings.roles.get(ADMIN, ())
+        )
 
     def verify(self, text: str) -> Token:
         """What the token says.
@@ -115,17 +152,39 @@ class Oidc:
         """
         claims = self._claims(text)
         self._check_times(claims)
-        self._check_parties(claims)
+        self._check_parties(claims, self.settings.accepted_audience)
         return self._read(claims)
 
-    def _claims(self, text: str) -> Mapping[str, object]:
+    def signed_in(self, text: str, nonce: str) -> Token:
+        """What an ID token says that was made for our own sign-in with this nonce (OpenID Connect Core 1.0, 3.1.3.7).
+
+        Errors: as ``verify``.
+        """
+        client = self.settings.client_id
+        claims = self._claims(text, _ID_TYPES)
+        self._check_times(claims)
+        self._check_parties(claims, client)
+        audience = claims.get("aud")
+        several = isinstance(audience, list) and len(audience) > 1
+        if claims.get("azp", None if several else client) != client:
+            raise _bad("is made for another client")
+        said = claims.get("nonce")
+        if not isinstance(said, str) or not hmac.compare_digest(said.encode("utf-8", "replace"), nonce.encode()):
+            raise _bad("belongs to another sign-in")
+        return self._read(claims)
+
+    def about(self) -> Mapping[str, object]:
+        """The provider's discovery document, asked for when it is needed. Errors: Unavailable."""
+        return self._keys.about()
+
+    def _claims(self, text: str, kinds: Collection[str] = _TYPES) -> Mapping[str, object]:
         header = _header(text)
         algorithm, key_id = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in self.settings.algorithms:
             raise _bad("is signed with an algorithm that is not accepted")
         if key_id is not None and not isinstance(key_id, str):
             raise _bad("names its key in no readable way")
-        if str(header.get("typ", "JWT")).casefold() not in _TYPES or "crit" in header:
+        if str(header.get("typ", "JWT")).casefold() not in kinds or "crit" in header:
             raise _bad("is of a kind that is not accepted")
         key = self._keys.find(key_id, algorithm)
         try:
@@ -147,11 +206,11 @@ class Oidc:
             if (since := _seconds(claims, claim)) is not None and since - leeway > now:
                 raise _bad("is not valid yet")
 
-    def _check_parties(self, claims: Mapping[str, object]) -> None:
+    def _check_parties(self, claims: Mapping[str, object], wanted: str) -> None:
         if claims.get("iss") != self.settings.issuer:
             raise _bad("comes from another issuer")
         audience = claims.get("aud")
-        if self.settings.audience not in (audience if isinstance(audience, list) else [audience]):
+        if wanted not in (audience if isinstance(audience, list) else [audience]):
             raise _bad("is made for another audience")
         if "events" in claims:
             raise _bad("is of a kind that is not accepted")  # a logout or security event, signed with the same keys
@@ -173,12 +232,14 @@ class Oidc:
             # Subjects differ by case alone at some providers; our names do not.
             principal += f"~{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
         groups, notes = self._groups(claims)
+        expires = _seconds(claims, "exp")
         return Token(
             principal=principal,
             display=_text(claims, "name") or _text(claims, "preferred_username"),
             email=_text(claims, "email"),
             groups=groups,
             notes=notes,
+            expires=None if expires is None else datetime.fromtimestamp(expires, UTC),
         )
 
     def _groups(self, claims: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -200,6 +261,8 @@ class Oidc:
                 found.add(UNKNOWN_GROUPS)
                 notes.add(f"a group was left out: {error.what}")
                 continue
+            if group in self._admin_principals:
+                found.add(ADMINISTRATORS)
             if group != ADMINISTRATORS:
                 found.add(group)
             elif ADMINISTRATORS not in found:
@@ -263,13 +326,18 @@ class _KeySet:
     def _address(self) -> str:
         if self._settings.jwks_uri is not None:
             return self._settings.jwks_uri
-        found = _document(self._fetch, f"{self._settings.issuer.rstrip('/')}/.well-known/openid-configuration")
-        if found.get("issuer") != self._settings.issuer:
-            raise Unavailable("its discovery document names another issuer")
+        found = self.about()
         address = found.get("jwks_uri")
         if not isinstance(address, str):
             raise Unavailable("its discovery document names no key set")
-        return _checked_address(address, "jwks_uri")
+        return checked_address(address, "jwks_uri")
+
+    def about(self) -> Mapping[str, object]:
+        """The discovery document (OpenID Connect Discovery 1.0, 4)."""
+        found = _document(self._fetch, f"{self._settings.issuer.rstrip('/')}/.well-known/openid-configuration")
+        if found.get("issuer") != self._settings.issuer:
+            raise Unavailable("its discovery document names another issuer")
+        return found
 
     def _older(self, moment: float | None, than_s: float) -> bool:
         # A clock that was set back makes an age negative: then we do not know it.
@@ -394,7 +462,7 @@ def _text(claims: Mapping[str, object], name: str) -> str:
     return value[:200] if isinstance(value, str) and value.isprintable() else ""
 
 
-def _checked_address(address: str, where: str) -> str:
+def checked_address(address: str, where: str) -> str:
     """An address keys may come from: https, or http on this machine."""
     try:
         parts = urlsplit(address)

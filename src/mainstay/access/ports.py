@@ -29,8 +29,14 @@ class Account:
     display: str = ""
     email: str = ""
     admin: bool = False
+    role: str = "asker"
     state: State = State.ACTIVE
     created: datetime
+
+    @property
+    def acts_as(self) -> str:
+        """The role in force: ``admin`` says that somebody is an administrator, ``role`` what everybody else is."""
+        return "admin" if self.admin else self.role
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +90,7 @@ class Directory(Protocol):
         ...
 
     def change_account(self, account: Account) -> bool:
-        """Replaces display, email, admin and state; False when there is no such account."""
+        """Replaces display, email, admin, role and state; False when there is no such account."""
         ...
 
     def remove_account(self, name: str, at: datetime) -> bool:

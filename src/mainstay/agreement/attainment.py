@@ -18,7 +18,7 @@ from functools import cache
 from typing import Literal
 
 from mainstay.agreement.intervals import clopper_pearson_upper, incomplete_beta, wilson
-from mainstay.agreement.ports import Counts, Measures, Shares, Slice, Spending, Timing
+from mainstay.agreement.ports import Counts, Limit, Measures, Shares, Slice, Spending, Timing
 from mainstay.agreement.terms import Agreement, Budget, Objective, seconds
 from mainstay.agreement.wording import TIMES, UPPER, dollars, length, milliseconds, number, promise, purse, target
 
@@ -89,7 +89,7 @@ def standing(
     the clauses that state none."""
     window = since or LOOKED_BACK
     held = Slice(since=now - window, until=now)
-    measures = _Once(measures)  # clauses share windows: each is read once
+    measures = _Once(measures, _counted(agreement, held, now, since))  # clauses share windows: each is read once
     counts = measures.counts(held)
     return [
         *_request(agreement, measures, held, counts),
@@ -101,31 +101,59 @@ def standing(
     ]
 
 
-class _Once:
-    """Measures that remember what they were asked, for one look at all clauses."""
+def _counted(
+    agreement: Agreement, held: Slice, now: datetime, since: timedelta | None
+) -> dict[Slice, tuple[Limit, ...]]:
+    """The slices that are counted whole, and the limits that are looked at in the same pass."""
+    found: dict[Slice, tuple[Limit, ...]] = {held: (_deadline(agreement),)}
+    for one in agreement.objectives:
+        if one.measure not in _QUANTILES and one.measure != "wrong_cache_rate":
+            for asked in _slices(one, now, since):
+                found.setdefault(asked, ())
+    for one in agreement.objectives:
+        if one.measure in _QUANTILES:
+            for asked in _slices(one, now, since):
+                if asked in found:
+                    found[asked] = (*found[asked], (_timing(one), one.target))
+    return {asked: tuple(dict.fromkeys(limits)) for asked, limits in found.items()}
 
-    def __init__(self, measures: Measures) -> None:
-        self._measures = measures
-        self.counts = cache(measures.counts)
-        self.slower = cache(measures.slower)
+
+class _Once:
+    """Measures that remember what they were asked, for one look at all clauses. ``limits`` belong to slices that are counted
+    anyway, and cost no pass of their own."""
+
+    def __init__(self, measures: Measures, limits: Mapping[Slice, tuple[Limit, ...]]) -> None:
+        self._measures, self._limits = measures, limits
+        self._whole = cache(lambda held: measures.read(held, limits.get(held, ())))
+        self._slower = cache(measures.slower)
         self.audits = cache(measures.audits)
 
-    def ranked(self, held: Slice, timing: Timing, ranks: Sequence[int]) -> list[float]:
-        return self._measures.ranked(held, timing, ranks)
+    def counts(self, held: Slice) -> Counts:
+        return self._whole(held)[0]
+
+    def slower(self, held: Slice, timing: Timing, than_ms: float) -> tuple[int, int]:
+        if (timing, than_ms) in self._limits.get(held, ()):
+            return self._whole(held)[1][timing, than_ms]
+        return self._slower(held, timing, than_ms)
+
+    def read(self, held: Slice, limits: Sequence[Limit]) -> tuple[Counts, Mapping[Limit, tuple[int, int]]]:
+        return self.counts(held), {limit: self.slower(held, *limit) for limit in limits}
+
+    def ranked(self, held: Slice, timing: Timing, ranks: Sequence[int], *, of: int | None = None) -> list[float]:
+        return self._measures.ranked(held, timing, ranks, of=of)
 
 
 def objective_standing(
     held: Objective, measures: Measures, now: datetime, *, since: timedelta | None = None
 ) -> ClauseStanding:
     """One objective over its window. Its error budget is burnt up when ``budget_left`` is 0 or less."""
-    window = since or timedelta(seconds=seconds(held.window, f"objectives.{held.name}.window"))
-    asked = Slice(since=now - window, until=now, team=held.team, door=held.door)
+    window = since or _window(held)
+    asked, *lately = _slices(held, now, since)
     found = _found(held, measures, asked)
-    burn = {
-        name: budgeted(held, measures, replace(asked, since=now - length_)).burn
-        for name, length_ in BURN_WINDOWS.items()
-    }
-    spoken = replace(held, window=f"{window.total_seconds():.0f}s", enter_mode=None)
+    burn = {name: budgeted(held, measures, part).burn for name, part in zip(BURN_WINDOWS, lately, strict=True)}
+    spoken = replace(
+        held, window=f"{window.total_seconds():.0f}s", enter_mode=None, alert="auto", blocks_promotion=False
+    )
     return replace(
         found,
         clause=f"objectives.{held.name}",
@@ -134,6 +162,30 @@ def objective_standing(
         target_text=f"{'at most' if held.measure in UPPER else 'at least'} {target(held.measure, held.target)}",
         burn=burn,
     )
+
+
+def used_up(held: Objective, measures: Measures, now: datetime, *, least_events: int) -> bool:
+    """Whether the error budget is gone and still going: one that went last week is no reason to do anything today. With
+    fewer events than ``least_events`` nothing is said.
+
+    The last hour is looked at first: as long as it is good, the whole window need not be read.
+    """
+    asked, hour, *_ = _slices(held, now, None)
+    burn = budgeted(held, measures, hour).burn
+    if burn is None or burn <= 1:
+        return False
+    whole = budgeted(held, measures, asked)
+    return whole.events >= least_events and whole.left is not None and whole.left <= 0
+
+
+def _slices(held: Objective, now: datetime, since: timedelta | None) -> list[Slice]:
+    """An objective's whole window, and those its burn rates are about."""
+    lengths = (since or _window(held), *BURN_WINDOWS.values())
+    return [Slice(since=now - length_, until=now, team=held.team, door=held.door) for length_ in lengths]
+
+
+def _window(held: Objective) -> timedelta:
+    return timedelta(seconds=seconds(held.window, f"objectives.{held.name}.window"))
 
 
 def budgeted(held: Objective, measures: Measures, asked: Slice) -> Budgeted:
@@ -199,7 +251,7 @@ def _quantile(held: Objective, measures: Measures, asked: Slice) -> ClauseStandi
     low_rank, high_rank = quantile_ranks(events, share)
     middle = math.ceil(events * share)
     ranks = [rank for rank in (low_rank, middle, high_rank) if 1 <= rank <= events]
-    values = dict(zip(ranks, measures.ranked(asked, _timing(held), ranks), strict=False))
+    values = dict(zip(ranks, measures.ranked(asked, _timing(held), ranks, of=events), strict=False))
     if middle not in values:  # rows left between two readings
         return ClauseStanding(clause="", words="", state="too_little_data", unit="ms")
     return _judged(held, budget, values[middle], values.get(low_rank), values.get(high_rank), "ms")
@@ -306,7 +358,7 @@ def _request(agreement: Agreement, measures: Measures, held: Slice, counts: Coun
         value_text=dollars(counts.dearest) if counts.requests else "nothing measured",
         note="the cap was higher when it ran, or was broken" if over else "",
     )
-    events, late = measures.slower(held, "total_ms", deadline * 1000)
+    events, late = measures.slower(held, *_deadline(agreement))
     yield ClauseStanding(
         clause="request.deadline_s",
         words="requests end at the deadline",
@@ -319,6 +371,10 @@ def _request(agreement: Agreement, measures: Measures, held: Slice, counts: Coun
         target_text=f"within {length(deadline)}",
         value_text=f"{late} of {events} took longer" if events else "nothing measured",
     )
+
+
+def _deadline(agreement: Agreement) -> Limit:
+    return "total_ms", agreement.request.deadline_s * 1000
 
 
 def _traffic(agreement: Agreement, measures: Measures, counts: Counts, now: datetime) -> ClauseStanding:

@@ -31,6 +31,10 @@ class Payer:
     release: str = ""
 
 
+SERVICE = "service:mainstay"
+"""Who pays for what no question asked for: vectors of documents and of the cache."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MoneyScope:
     """What may be spent by somebody in one window, in nano-dollars. ``name`` is empty for the service; ``window_end`` is

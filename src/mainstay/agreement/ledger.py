@@ -37,6 +37,8 @@ machines' clocks differ a little."""
 NEVER_AGAIN_S = 86_400.0
 """What is said to who asks when a limit without an end will have room: look again tomorrow."""
 BACKLOG = 100_000
+AUDIT = "audit"
+"""The purpose of calls that answer a question anew beside, to know whether the cache was right."""
 
 HoldState = Literal["open", "settled", "cancelled", "expired", "late"]
 Axis = Literal["day", "user", "team", "key", "model", "release", "purpose", "outcome"]
@@ -271,7 +273,8 @@ class Purse:
 
     It counts by itself beside the ledger, which has the last word: if the ledger is out of reach no call is made.
     ``deadline`` is a moment of ``clock.monotonic()``. Used by many threads at once: hedges and judges run in parallel.
-    With a ``backlog``, a settlement that the ledger does not take now is booked when it is back.
+    With a ``backlog``, a settlement that the ledger does not take now is booked when it is back. A ``purpose`` stands in the
+    books in place of what each call says of itself.
     """
 
     def __init__(
@@ -285,8 +288,10 @@ class Purse:
         *,
         backlog: Backlog | None = None,
         grace_s: float = GRACE_S,
+        purpose: str = "",
     ) -> None:
         self.cap_n = cap_n
+        self._purpose = purpose
         self._ledger, self._payer, self._agreement = ledger, payer, agreement
         self._clock, self._deadline, self._grace_s, self._backlog = clock, deadline, grace_s, backlog
         self._lock = threading.Lock()
@@ -330,7 +335,7 @@ class Purse:
                 scopes,
                 least_n=min(least_n, asked),
                 most_n=asked,
-                purpose=purpose,
+                purpose=self._purpose or purpose,
                 model=model,
                 price_version=price_version,
                 ttl_s=max(0.0, self._deadline - self._clock.monotonic()) + self._grace_s,

@@ -20,7 +20,7 @@ from mainstay.types import Mode
 
 VERSION = "openslo/v1"
 SOURCE = "mainstay"
-MODE = "mainstay/enter-mode"
+MODE, ALERT, BLOCKS = "mainstay/enter-mode", "mainstay/alert", "mainstay/blocks-promotion"
 NAME = "mainstay/name"
 _TARGETS = {"latency_p50_ms": "0.5", "latency_p95_ms": "0.95", "first_token_p95_ms": "0.95"}
 _BAD = frozenset({"error_rate", "wrong_cache_rate"})
@@ -109,6 +109,10 @@ def _slo(held: Objective, label: str, service: str) -> dict[str, Any]:
     annotations = {NAME: held.name}
     if held.enter_mode is not None:
         annotations[MODE] = str(held.enter_mode)
+    if held.alert != "auto":
+        annotations[ALERT] = held.alert
+    if held.blocks_promotion:
+        annotations[BLOCKS] = "true"
     objective: dict[str, Any] = {"displayName": held.name}
     if held.measure in TIMES:
         objective |= {"op": "lte", "value": held.target, "target": float(_TARGETS[held.measure])}
@@ -194,6 +198,9 @@ def _objectives(
     mode = notes.get(MODE)
     if mode is not None and mode not in list(Mode):
         raise Invalid(f"{mode!r} is no mode")
+    alert = notes.get(ALERT, "auto")
+    if alert not in ("auto", "page", "ticket", "none"):
+        raise Invalid(f"{alert!r} is nobody to hear of it")
     found = []
     for n, one in enumerate(told):
         measure, target, source = _measured(indicator, _map(one), unit_ms)
@@ -206,6 +213,8 @@ def _objectives(
                 team=str(source.get("team") or ""),
                 door=str(source.get("door") or ""),
                 enter_mode=None if mode is None else Mode(mode),
+                alert=alert,
+                blocks_promotion=notes.get(BLOCKS) == "true",
             )
         )
     return found

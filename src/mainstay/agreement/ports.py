@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 from mainstay.agreement.terms import Payer, Period
 
 Timing = Literal["total_ms", "first_ms"]
+Limit = tuple[Timing, float]
+"""A time, and how many milliseconds of it are too many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +58,13 @@ class Measures(Protocol):
         """How many answers that did not fail have this time, and how many of them took longer."""
         ...
 
-    def ranked(self, held: Slice, timing: Timing, ranks: Sequence[int]) -> list[float]:
-        """The times at these ranks; 1 is the shortest. Ranks that do not exist are left out."""
+    def read(self, held: Slice, limits: Sequence[Limit]) -> tuple[Counts, Mapping[Limit, tuple[int, int]]]:
+        """``counts``, and what is ``slower`` than each limit, in one pass."""
+        ...
+
+    def ranked(self, held: Slice, timing: Timing, ranks: Sequence[int], *, of: int | None = None) -> list[float]:
+        """The times at these ranks; 1 is the shortest. Ranks that do not exist are left out. ``of``: how many times there
+        are, for who knows it from ``slower``."""
         ...
 
     def audits(self, since: datetime, until: datetime) -> tuple[int, int]:

@@ -6,14 +6,17 @@ model, an objective that nobody measures. All contradictions are found, each wit
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 from urllib.parse import urlsplit
 
-from mainstay.agreement.terms import Agreement, Budget, Objective, Topic, Traffic, seconds
-from mainstay.agreement.wording import TIMES, dollars, length, percent, purse
+from mainstay.agreement.burning import COST, TICKETS_ONLY
+from mainstay.agreement.terms import Agreement, Budget, Objective, Period, Topic, Traffic, seconds
+from mainstay.agreement.wording import TIMES, dollars, length, percent, purse, target
 from mainstay.errors import Invalid
 from mainstay.types import Mode
 
@@ -24,6 +27,14 @@ PROMPT_TOKENS = 300
 USEFUL_OUTPUT_TOKENS = 32
 """One sentence with its citation."""
 LONGEST_WINDOW_S = 366 * 86_400
+LONGEST_KEPT_DAYS = 36_525  # a hundred years: dates end somewhere
+PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
+    "notice": ("{cause}",),
+    "text": ("{cause}",),
+    "disclosure": (),
+    "promise": ("{reference}",),
+}
+"""What is filled in in the texts of the agreement."""
 # ISO 639-1.
 LANGUAGES = frozenset(
     re.findall(
@@ -37,6 +48,7 @@ LANGUAGES = frozenset(
 )
 _ORDER = list(Mode)
 _CALLS_MODELS = frozenset({Mode.FULL, Mode.ECONOMY})
+_BRACES = re.compile(r"\{+\s*([\w.:!-]*)\s*\}+")
 _PRINCIPAL = re.compile(r"anonymous|key_\w+|(user|group|service):\S.*")
 
 
@@ -156,8 +168,59 @@ def _objectives(agreement: Agreement, models: Mapping[str, ModelFacts]) -> Itera
         yield from _target(agreement, held, key)
         yield from _measured(agreement, held, key)
         yield from _window(agreement, held, key)
+        if held.alert == "page" and held.measure in TICKETS_ONLY:
+            yield told(
+                f"{key}.alert",
+                f"{held.measure} wakes nobody: it is {'a mean of costs' if held.measure == COST else 'judged, of a part alone'}",
+                "write ticket, or leave it out",
+            )
         if held.enter_mode is not None:
             yield from _enters(agreement, held.enter_mode, f"{key}.enter_mode", models)
+        for other in agreement.objectives[:n]:
+            if _about(other) == _about(held) and other.name != held.name:
+                yield from _twice(held, other, key)
+    yield from _times(agreement)
+
+
+def _about(held: Objective) -> tuple[str, str, float | str]:
+    """Whose requests it counts, and over which window, however that is written."""
+    try:
+        return held.team, held.door, seconds(held.window, "window")
+    except Invalid:
+        return held.team, held.door, held.window
+
+
+def _twice(held: Objective, other: Objective, key: str) -> Iterator[Contradiction]:
+    """Two targets of one measure are one promise too many, unless each is where another mode begins."""
+    steps = held.enter_mode is not None and other.enter_mode is not None and held.enter_mode is not other.enter_mode
+    if held.measure == other.measure and not (steps and held.target != other.target):
+        yield told(
+            f"{key}.measure",
+            f"{held.name!r} and {other.name!r} both promise {held.measure} for the same requests over"
+            f" {length(held.window)}: {target(held.measure, other.target)} and {target(held.measure, held.target)}",
+            "keep one; two targets need two different enter_mode",
+        )
+
+
+_WITHIN = (
+    ("latency_p50_ms", "latency_p95_ms", "half of the answers can not be slower than 95 % of them"),
+    ("first_token_p95_ms", "latency_p95_ms", "an answer begins before it ends"),
+)
+
+
+def _times(agreement: Agreement) -> Iterator[Contradiction]:
+    """Times that are kept anyway when another one is: they can not be missed by themselves."""
+    for n, held in enumerate(agreement.objectives):
+        for measure, wider, why in _WITHIN:
+            bounds = [one for one in agreement.objectives if one.measure == wider and _about(one) == _about(held)]
+            least = min(bounds, key=lambda one: one.target, default=None)
+            if held.measure == measure and least is not None and held.target > least.target:
+                yield told(
+                    f"objectives.{n}.target",
+                    f"{measure} of {target(measure, held.target)} is above {wider} of {target(wider, least.target)}"
+                    f" ({least.name!r}): {why}",
+                    "lower it, or raise the other",
+                )
 
 
 def _target(agreement: Agreement, held: Objective, key: str) -> Iterator[Contradiction]:
@@ -297,6 +360,15 @@ def _traffic(agreement: Agreement) -> Iterator[Contradiction]:
                 f" {rate:g}",
                 f"raise it, or lower traffic.{name}",
             )
+    lower = [str(rung.mode) for rung in agreement.modes.rungs if rung.mode is not Mode.FULL]
+    if traffic.spike == "step_down" and set(lower) <= {str(Mode.STATIC)}:
+        yield told(
+            "traffic.spike",
+            "step_down leads straight to static, which answers nothing: it is the only rung of modes.rungs"
+            if lower
+            else "step_down leads nowhere: modes.rungs lists no limited mode",
+            "add rungs like economy or sources_only, or say spike: shed",
+        )
     seen: set[str] = set()
     placed: dict[str, str] = {}
     for n, held in enumerate(traffic.classes):
@@ -330,7 +402,6 @@ _SAID = {"user": "user:NAME or service:NAME", "team": "group:NAME", "key": "the 
 
 def _budgets(agreement: Agreement, models: Mapping[str, ModelFacts]) -> Iterator[Contradiction]:
     cap = agreement.request.cap_nanodollars
-    seen: dict[tuple[str, str, str], Budget] = {}
     for n, held in enumerate(agreement.budgets):
         key, limit = f"budgets.{n}", held.limit_nanodollars
         if limit < cap:
@@ -348,29 +419,45 @@ def _budgets(agreement: Agreement, models: Mapping[str, ModelFacts]) -> Iterator
             )
         elif held.name and not re.fullmatch(_OF[held.of], held.name):
             yield told(f"{key}.name", f"{held.name!r} names no {held.of}", f"write {_SAID[held.of]}")
-        known = (held.of, held.name, held.per)
-        if known in seen:
+        if any(_same(held, other) for other in agreement.budgets[:n]):
             yield told(key, f"there are two budgets of {purse(held)}", "keep one")
-        seen.setdefault(known, held)
         yield from _enters(agreement, held.enter_mode, f"{key}.enter_mode", models, spent=True)
-    yield from _reach(agreement, seen)
+    yield from _reach(agreement)
 
 
-def _reach(agreement: Agreement, known: Mapping[tuple[str, str, str], Budget]) -> Iterator[Contradiction]:
-    """Budgets that can never be used up, because another one is spent first."""
+def _short(name: str) -> str:
+    """``alice`` of ``user:alice``, as ``budgets.scopes_of`` finds whom a budget is about; nothing of a bare name."""
+    return name.partition(":")[2]
+
+
+def _same(held: Budget, other: Budget) -> bool:
+    """Whether both limit the same money of somebody, however their names are written."""
+    if (held.of, held.per) != (other.of, other.per):
+        return False
+    if not held.name or not other.name:
+        return held.name == other.name
+    return held.name in (other.name, _short(other.name)) or _short(held.name) == other.name
+
+
+def _covers(other: Budget, held: Budget) -> bool:
+    """Whether all that counts against ``held`` counts against ``other``, for at least as long."""
+    if list(get_args(Period)).index(other.per) < list(get_args(Period)).index(held.per):
+        return False
+    return other.of == "service" or (other.of == held.of and other.name in ("", held.name, _short(held.name)))
+
+
+def _reach(agreement: Agreement) -> Iterator[Contradiction]:
+    """Budgets that can never be used up, because another one is spent first: of a longer window, of everybody."""
     for n, held in enumerate(agreement.budgets):
-        longer = {"day": ("month", "total"), "month": ("total",), "total": ()}[held.per]
-        over = [known[held.of, held.name, per] for per in longer if (held.of, held.name, per) in known]
-        if held.of != "service" and ("service", "", held.per) in known:
-            over.append(known["service", "", held.per])
-        for other in over:
-            if other.limit_nanodollars < held.limit_nanodollars:
-                yield told(
-                    f"budgets.{n}.usd",
-                    f"the budget of {purse(held)}, {dollars(held.limit_nanodollars)}, can never be spent:"
-                    f" {purse(other)} has only {dollars(other.limit_nanodollars)}",
-                    "lower it, or raise the other",
-                )
+        over = [one for one in agreement.budgets if _covers(one, held) and not _same(one, held)]
+        least = min(over, key=lambda one: one.limit_nanodollars, default=None)
+        if least is not None and least.limit_nanodollars < held.limit_nanodollars:
+            yield told(
+                f"budgets.{n}.usd",
+                f"the budget of {purse(held)}, {dollars(held.limit_nanodollars)}, can never be spent:"
+                f" {purse(least)} has only {dollars(least.limit_nanodollars)}",
+                "lower it, or raise the other",
+            )
 
 
 # -- governance --------------------------------------------------------------------------------------------------------
@@ -380,10 +467,15 @@ def _governance(agreement: Agreement, models: Mapping[str, ModelFacts]) -> Itera
     held = agreement.governance
     for n, code in enumerate(held.languages):
         yield from _language(code, f"governance.languages.{n}")
-    for code in held.disclosure:
-        yield from _language(code, f"governance.disclosure.{code}")
+        if code in held.languages[:n]:
+            yield told(f"governance.languages.{n}", f"the language {code} stands there twice", "keep one")
+    yield from _texts(held.disclosure, "governance", "disclosure")
     if held.retention_days < 0:
         yield told("governance.retention_days", f"{held.retention_days} days are none", "write 0 to keep them, or days")
+    elif held.retention_days > LONGEST_KEPT_DAYS:
+        yield told(
+            "governance.retention_days", f"{held.retention_days} days are more than a hundred years", "0 is for good"
+        )
     yield from _topics(agreement)
     seen: set[str] = set()
     for n, data_class in enumerate(held.data_classes):
@@ -455,6 +547,27 @@ def _language(code: str, key: str) -> Iterator[Contradiction]:
         yield told(key, f"{code!r} is no language code", fix)
 
 
+def _texts(texts: Mapping[str, str], where: str, name: str) -> Iterator[Contradiction]:
+    """Texts for askers by language: whether each can be said as it stands."""
+    known = PLACEHOLDERS[name]
+    for code, text in texts.items():
+        key = f"{where}.{name}.{code}"
+        yield from _language(code, key)
+        if not text.strip():
+            yield told(key, f"the {name} in {code} is empty", "write it, or leave the language out")
+        for found in _BRACES.finditer(text):
+            if found[0] in known:
+                continue
+            close = difflib.get_close_matches(found[1].lower(), [one.strip("{}") for one in known], 1, 0.5)
+            yield told(
+                key,
+                f"{found[0]} is nothing that is filled in here: askers would read it as it stands",
+                f"{f'did you mean {{{close[0]}}}? ' if close else ''}known here: {', '.join(known)}"
+                if known
+                else f"nothing is filled in in a {name}: take it out",
+            )
+
+
 def _known(names: Sequence[str], key: str, models: Mapping[str, ModelFacts], who: str) -> Iterator[Contradiction]:
     for name in names:
         if name != EXTRACTIVE and name not in models:
@@ -491,9 +604,12 @@ def _modes(agreement: Agreement, models: Mapping[str, ModelFacts]) -> Iterator[C
             yield told(
                 f"{key}.text", f"only static says a text instead of an answer, {rung.mode} does not", "use notice"
             )
-        for name in ("notice", "text"):
-            for code in getattr(rung, name):
-                yield from _language(code, f"{key}.{name}.{code}")
+        yield from _texts(rung.notice, key, "notice")
+        yield from _texts(rung.text, key, "text")
+    if seconds(agreement.modes.hold_down, "modes.hold_down") > LONGEST_WINDOW_S:
+        yield told(
+            "modes.hold_down", f"a mode would stay for {length(agreement.modes.hold_down)}", "write at most a year"
+        )
 
 
 def _routing(agreement: Agreement, models: Mapping[str, ModelFacts]) -> Iterator[Contradiction]:
@@ -515,7 +631,11 @@ def _routing(agreement: Agreement, models: Mapping[str, ModelFacts]) -> Iterator
 
 def _cache(agreement: Agreement) -> Iterator[Contradiction]:
     kept = agreement.governance.retention_days
-    if agreement.cache.enabled and 0 < kept * 86_400 < seconds(agreement.cache.keep, "cache.keep"):
+    if seconds(agreement.cache.keep, "cache.keep") > LONGEST_KEPT_DAYS * 86_400:
+        yield told(
+            "cache.keep", f"answers would be kept for {length(agreement.cache.keep)}", "write at most a hundred years"
+        )
+    elif agreement.cache.enabled and 0 < kept * 86_400 < seconds(agreement.cache.keep, "cache.keep"):
         yield told(
             "cache.keep",
             f"cached answers are kept for {length(agreement.cache.keep)}, longer than the retention of"
@@ -541,9 +661,8 @@ def _handover(agreement: Agreement) -> Iterator[Contradiction]:
             )
     for n, address in enumerate(held.email):
         if not re.fullmatch(r"[^@\s<>,;]+@[^@\s<>,;]+", address):
-            yield told(f"handover.email.{n}", f"{address!r} is no e-mail address", "write it like help@example.com")
-    for code in held.promise:
-        yield from _language(code, f"handover.promise.{code}")
+            yield told(f"handover.email.{n}", f"{address!r} is not an e-mail address", "write it like help@example.com")
+    yield from _texts(held.promise, "handover", "promise")
     for where, topics in (
         ("prohibited_topics", agreement.governance.prohibited_topics),
         ("person_for", agreement.governance.person_for),

@@ -41,7 +41,10 @@ def nanodollars(amount: str, what: str) -> int:
         raise Invalid(f"{what} is {amount!r}, not an amount", fix='write it like "0.01"') from None
     if not value.is_finite() or not 0 <= value <= 1_000_000_000:
         raise Invalid(f"{what} is {amount!r}, not an amount of 0 to 1000000000")
-    return int(value * 1_000_000_000)
+    nano = value.scaleb(9)
+    if nano != int(nano):
+        raise Invalid(f"{what} is {amount!r}, finer than a billionth of a dollar", fix='write it like "0.000001"')
+    return int(nano)
 
 
 def seconds(text: str, what: str) -> float:
@@ -63,7 +66,7 @@ class RequestLimits:
 
     def __post_init__(self) -> None:
         if not 0 < self.deadline_s <= 3600:
-            raise Invalid("request.deadline_s must be more than 0 and at most 3600")
+            raise Invalid(f"request.deadline_s is {self.deadline_s}, it must be more than 0 and at most 3600")
         self.cap_nanodollars  # noqa: B018 - raises when the text is no amount of money
 
     @property
@@ -86,7 +89,8 @@ class Objective:
 
     Latencies, cost and rates of what is bad are upper bounds; availability, groundedness and citation coverage are lower
     bounds; shares are 0 to 1. ``team`` and ``door`` (answers, chat, page, cli) narrow it down. What may go wrong before it is
-    missed is its error budget (a p95 permits 0.05 of the requests): see ``attainment``.
+    missed is its error budget (a p95 permits 0.05 of the requests): see ``attainment``. ``alert`` is who hears when it burns:
+    somebody at once (``page``), somebody within days (``ticket``), nobody; ``auto`` pages where that may be (see ``burning``).
     """
 
     __pydantic_config__ = _FORBID
@@ -97,7 +101,9 @@ class Objective:
     window: str = "28d"
     team: str = ""
     door: str = ""
-    enter_mode: Mode | None = None  # entered while the error budget is burnt up
+    enter_mode: Mode | None = None  # entered while the error budget is burnt up, or burns so fast that it pages
+    alert: Literal["auto", "page", "ticket", "none"] = "auto"
+    blocks_promotion: bool = False  # nothing new goes into service while the error budget is spent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +142,10 @@ class Traffic:
         for name in ("service_per_minute", "user_per_minute", "key_per_minute", "queue", "queue_wait_s"):
             if getattr(self, name) < 0:
                 raise Invalid(f"traffic.{name} is {getattr(self, name)}, it must be 0 or more")
-        if self.concurrency < 1 or self.burst_s <= 0:
-            raise Invalid("traffic.concurrency must be at least 1 and traffic.burst_s more than 0")
+        if self.concurrency < 1:
+            raise Invalid(f"traffic.concurrency is {self.concurrency}, it must be at least 1")
+        if self.burst_s <= 0:
+            raise Invalid(f"traffic.burst_s is {self.burst_s}, it must be more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,20 +245,23 @@ class Ladder:
 @dataclass(frozen=True, kw_only=True)
 class Routing:
     """How a model is chosen: the weight of quality against price (``value_usd`` is what one right answer is worth), when a
-    draft is good enough (``accept``: calibrated confidence), and what happens below (``below``)."""
+    draft is good enough (``accept``: calibrated confidence), and what happens below (``below``). ``consistency``: a draft in
+    doubt is written once more by the same model where that is clearly cheaper than a better one."""
 
     __pydantic_config__ = _FORBID
 
     value_usd: str = "0.010000"
     accept: float = 0.6
     escalations: int = 1
+    consistency: bool = True
     clarify: bool = True
     below: Literal["show", "person"] = "show"
     hedge_share: float = 0.0  # extra calls allowed, as a share of calls: 0.05 hedges one in twenty
 
     def __post_init__(self) -> None:
-        if not 0 <= self.accept <= 1 or not 0 <= self.hedge_share <= 0.2 or not 0 <= self.escalations <= 5:
-            raise Invalid("routing.accept must be 0 to 1, routing.hedge_share 0 to 0.2, routing.escalations 0 to 5")
+        for name, most in (("accept", 1), ("hedge_share", 0.2), ("escalations", 5)):
+            if not 0 <= getattr(self, name) <= most:
+                raise Invalid(f"routing.{name} is {getattr(self, name)}, it must be 0 to {most}")
         self.value_nanodollars  # noqa: B018 - raises when the text is no amount of money
 
     @property
@@ -274,8 +285,12 @@ class CacheRules:
 
     def __post_init__(self) -> None:
         seconds(self.keep, "cache.keep")
-        if not 0 < self.wrong_hits < 1 or not 0 <= self.audit <= 1 or self.entries < 1:
-            raise Invalid("cache.wrong_hits and cache.audit must be shares of 1, cache.entries at least 1")
+        if not 0 < self.wrong_hits < 1:
+            raise Invalid(f"cache.wrong_hits is {self.wrong_hits}, it must be more than 0 and less than 1")
+        if not 0 <= self.audit <= 1:
+            raise Invalid(f"cache.audit is {self.audit}, it must be 0 to 1")
+        if not 1 <= self.entries <= 1_000_000_000:
+            raise Invalid(f"cache.entries is {self.entries}, it must be 1 to 1000000000")
 
 
 @dataclass(frozen=True, kw_only=True)

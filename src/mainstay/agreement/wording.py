@@ -120,7 +120,11 @@ def promise(held: Objective) -> str:
     of = f", for {held.team}" if held.team else ""
     through = f", through {held.door}" if held.door else ""
     then = f"; when the error budget is spent: {held.enter_mode}" if held.enter_mode else ""
-    return f"{said}{of}{through}, over {length(held.window)}{then}"
+    heard = {"auto": "", "page": "; it pages", "ticket": "; it writes tickets", "none": "; it alerts nobody"}[
+        held.alert
+    ]
+    gate = "; while it is spent nothing new goes into service" if held.blocks_promotion else ""
+    return f"{said}{of}{through}, over {length(held.window)}{then}{heard}{gate}"
 
 
 def purse(held: Budget) -> str:
@@ -230,6 +234,20 @@ WORDS: dict[type, dict[str, Clause]] = {
         "team": Clause(words="The team it is about", kind="text", empty="everybody"),
         "door": Clause(words="The door it is about", kind="text", empty="every door"),
         "enter_mode": Clause(words="The mode when the error budget is spent", kind="text", empty="no change"),
+        "alert": Clause(
+            words="Who hears when its error budget burns fast",
+            kind="choice",
+            ranks={
+                "none": "nobody",
+                "ticket": "somebody within days",
+                "auto": "whoever the measure calls for",
+                "page": "somebody at once",
+            },
+            more="tightens",
+        ),
+        "blocks_promotion": Clause(
+            words="Nothing new goes into service while its error budget is spent", kind="switch", more="tightens"
+        ),
     },
     Traffic: {
         "service_per_minute": Clause(words="Requests a minute, all together", more="loosens", zero="no limit"),
@@ -339,6 +357,7 @@ WORDS: dict[type, dict[str, Clause]] = {
         "value_usd": Clause(words="What one right answer is worth", show=amount, size=_usd),
         "accept": Clause(words="The confidence from which a draft is good enough", show=percent, more="tightens"),
         "escalations": Clause(words="How often a better model may be asked"),
+        "consistency": Clause(words="A draft in doubt is written twice before a dearer model is asked", kind="switch"),
         "clarify": Clause(words="The service asks back when a question is unclear", kind="switch"),
         "below": Clause(
             words="What happens to an answer that stays below that confidence",

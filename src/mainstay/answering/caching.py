@@ -18,10 +18,12 @@ from datetime import timedelta
 from mainstay.agreement import Agreement
 from mainstay.answering.events import Draft
 from mainstay.answering.generating import DATA_CLASS, Work
+from mainstay.guard.redaction import findings
 from mainstay.models.cache import (
     Asked,
     CachedAnswer,
     Candidate,
+    Counts,
     Flights,
     Follower,
     Hit,
@@ -76,6 +78,11 @@ class Caching:
         self._flights: Flights[_Made] = Flights(clock)
         self._auditor = ThreadPoolExecutor(1, thread_name_prefix="cache-audit")
         self._audits = threading.BoundedSemaphore(AUDITS_WAITING)
+
+    @property
+    def counts(self) -> Counts:
+        """What the cache did in this process."""
+        return self._cache.counts
 
     def close(self) -> None:
         self._auditor.shutdown(cancel_futures=True)
@@ -164,6 +171,8 @@ class Caching:
             self._cache.compared(explore, _cached(draft) if whole else None, served=False)
         if not whole:
             return
+        if _telling(work, draft):
+            return  # nor does it fly: whoever waits asks for themselves
         made = _Made(_cached(draft), tuple(Source(document=d, version=v) for d, v in sorted(_read(work, draft))))
         self._cache.keep(asked, made.answer, made.sources)
         if leader is not None:
@@ -192,6 +201,12 @@ class _Made:
 
     answer: CachedAnswer
     sources: tuple[Source, ...]
+
+
+def _telling(work: Work, draft: Draft) -> bool:
+    """Whether question, answer or quotations hold a secret or personal data: such an answer is not kept."""
+    texts = (work.question.text, draft.text, *draft.notices, *(citation.quote for citation in draft.citations))
+    return any(findings(text) for text in texts)
 
 
 def _read(work: Work, draft: Draft) -> set[tuple[str, str]]:

@@ -8,16 +8,17 @@ its source was found to carry it.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mainstay.agreement import Agreement
 from mainstay.agreement.ledger import Purse, Spent
+from mainstay.answering.consistency import Consistency, First, Second, said
 from mainstay.answering.events import BROKE_OFF, CUT_SHORT, Cited, Draft, Event, TextPiece
 from mainstay.guard.citations import CheckedDraft, check_draft
 from mainstay.guard.rendering import plain
 from mainstay.models.calling import MIN_OUTPUT_TOKENS, Switchboard
 from mainstay.models.chat import ChatModel, ChatRequest, Done, FailureKind, Message, ModelFailure, Reason
-from mainstay.models.routing import Constraints, DraftLook, Plan, Router, Traits, traits_of
+from mainstay.models.routing import Constraints, DraftLook, Plan, Router, Said, Traits, traits_of
 from mainstay.models.rules import Then, rule_of
 from mainstay.prompts.loader import Prompt, render
 from mainstay.records.traces import Journey
@@ -30,6 +31,22 @@ from mainstay.types import Citation, Clock, Mode, Passage, Question, Scope, Stat
 
 MODEL_PASSAGES = 8
 DATA_CLASS = "data_class"  # the metadata key that names how a document's text may be used
+
+
+class Rendered:
+    """The prompt filled in with some passages, once: it is wanted to count, to choose and to ask."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[tuple[Passage, ...], tuple[Message, ...]]] = []
+
+    def of(self, passages: Sequence[Passage], made: Callable[[], tuple[Message, ...]]) -> tuple[Message, ...]:
+        """The messages for these very passages, made if they were not."""
+        for kept, messages in self._kept:
+            if len(kept) == len(passages) and all(a is b for a, b in zip(kept, passages, strict=True)):
+                return messages
+        messages = made()
+        self._kept.append((tuple(passages), messages))
+        return messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +62,20 @@ class Work:
     purse: Purse
     mode: Mode
     allowed: frozenset[str] | None = None  # models the mode in force permits; None: all
+    rendered: Rendered = field(default_factory=Rendered, init=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What one draft shows: shares of its sentences that are supported and of the question it speaks of."""
+    """What one draft shows: shares of its sentences that are supported and of the question it speaks of; what is kept of
+    it, and the request it answers."""
 
     supported_share: float
     coverage: float
     citations: int
     finish: str
+    said: Said
+    request: ChatRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +104,7 @@ class Generating:
         """``router`` gives the one in force: what it has learnt may change."""
         self._board, self._router, self._searcher = switchboard, router, searcher
         self._agreement, self._prompt, self._clock = agreement, prompt, clock
+        self._consistency = Consistency(switchboard, clock)
 
     def __bool__(self) -> bool:
         return bool(self._board)
@@ -103,6 +125,7 @@ class Generating:
         passages, plan = self._plan(
             router, work, self._searcher.widened(work.found.passages[:MODEL_PASSAGES], scope=work.scope)
         )
+        work.journey.facts["prompt"] = f"{self._prompt.id}@{self._prompt.version}"
         route = [f"{name}:left_out" for name in plan.excluded]
         tried: list[str] = []
         usage, failed, spent = Usage(), None, None
@@ -111,10 +134,11 @@ class Generating:
         while choice is not None:
             name = choice.name
             tried.append(name)
+            live, began = self._last(plan, tried), self._clock.monotonic()
             try:
-                drafted, held, look = yield from self._one(name, work, passages, live=self._last(plan, tried))
+                drafted, held, look = yield from self._one(name, work, passages, live=live)
             except ModelFailure as failure:
-                work.journey.span("generate", model=name, failed=str(failure.kind))
+                work.journey.span("generate", error=str(failure.kind), model=name, failed=str(failure.kind))
                 route.append(f"{name}:{failure.kind}")
                 failed = failure
                 if self._final(failure):
@@ -127,7 +151,14 @@ class Generating:
                 choice = plan.after_failure(tried) if best is None else None
                 continue
             usage = _sum(usage, drafted.usage)
-            decision = router.after(plan, self._looked(look, work, tried))
+            seen = self._looked(look, work, tried)
+            if not live and work.mode is Mode.FULL:  # what was let out stands, whatever a second draft says
+                second = self._second(router, plan, drafted, look, seen, work, self._clock.monotonic() - began)
+                if second is not None:
+                    usage = _sum(usage, second.usage)
+                    route += second.route
+                    seen = replace(self._looked(look, work, tried), self_agreement=second.agreement)
+            decision = router.after(plan, seen)
             work.journey.span("route", decision=decision.kind, confidence=decision.confidence, why=decision.why)
             drafted = replace(drafted, confidence=decision.confidence if drafted.citations else 0.0)
             if best is None or drafted.confidence >= best[0].confidence:
@@ -239,6 +270,22 @@ class Generating:
             tried=tuple(tried),
         )
 
+    def _second(
+        self, router: Router, plan: Plan, drafted: Draft, look: Look, seen: DraftLook, work: Work, took_s: float
+    ) -> Second | None:
+        """The same model's second draft, where it decides whether a better one is asked."""
+        first = First(
+            model=drafted.model,
+            request=look.request,
+            passages=drafted.read,
+            said=look.said,
+            usage=drafted.usage,
+            took_s=took_s,
+        )
+        return self._consistency.of(
+            first, seen, plan, router=router, question=work.question.text, purse=work.purse, journey=work.journey
+        )
+
     # -- asking one ----------------------------------------------------------------------------------------------------
 
     def _one(
@@ -269,19 +316,19 @@ class Generating:
         sources = dict(enumerate(passages, 1))
         mark = self._agreement.citations.unsupported == "mark"
         question, journey = work.question.text, work.journey
-        said, shown, cited, whole_until = "", "", 0, 0
+        written, shown, cited, whole_until = "", "", 0, 0
         held: list[Event] = []
         done: Done | None = None
         try:
-            for event in self._board.call(model.name, request, work.purse):
+            for event in self._board.call(model.name, request, work.purse, journey=journey):
                 if isinstance(event, Done):
                     done = event
                     break
-                said += event.text
-                until = len(_finished(said))
+                written += event.text
+                until = len(_finished(written))
                 if until > whole_until:
                     whole_until = until
-                    checked = check_draft(plain(said[:until]), sources, question, mark=mark)
+                    checked = check_draft(plain(written[:until]), sources, question, mark=mark)
                     news = list(_news(checked, shown, cited))
                     held += news
                     if live:
@@ -294,7 +341,7 @@ class Generating:
             # What was checked and shown stands; it is not called complete.
             journey.facts["broke_off"] = str(failure.kind)
         reason = done.reason if done else "length"
-        checked = check_draft(plain(said if reason == "stop" else _finished(said)), sources, question, mark=mark)
+        checked = check_draft(plain(written if reason == "stop" else _finished(written)), sources, question, mark=mark)
         news = list(_news(checked, shown, cited))
         held += news
         if live:
@@ -305,6 +352,8 @@ class Generating:
         journey.span(
             "generate",
             model=model.name,
+            prompt=self._prompt.id,
+            prompt_version=self._prompt.version,
             finish=reason,
             passages=len(passages),
             input_tokens=(usage or estimate).input_tokens,
@@ -333,11 +382,16 @@ class Generating:
             coverage=_coverage(question, checked),
             citations=len(checked.citations),
             finish=reason if done else BROKE_OFF,
+            said=said(checked),
+            request=request,
         )
         return draft, [] if live else held, look
 
     def _request(self, work: Work, passages: Sequence[Passage], max_output_tokens: int) -> ChatRequest:
-        asked = render(self._prompt, question=work.question.text, passages=list(passages), language=work.spoken)
+        asked = work.rendered.of(
+            passages,
+            lambda: render(self._prompt, question=work.question.text, passages=list(passages), language=work.spoken),
+        )
         history = tuple(
             Message(role="assistant" if role == "assistant" else "user", content=text)
             for role, text in work.question.history

@@ -14,18 +14,20 @@ from typing import Protocol
 from mainstay.access.scope import Gate
 from mainstay.agreement import Agreement
 from mainstay.agreement.budgets import Payer
-from mainstay.agreement.ledger import Backlog, Ledger, Purse, Spent
+from mainstay.agreement.ledger import AUDIT, Backlog, Ledger, Purse, Spent
+from mainstay.agreement.versions import digest
 from mainstay.answering.caching import Caching, Taken
 from mainstay.answering.events import Cited, Draft, Event, Finished, Noticed, TextPiece
-from mainstay.answering.generating import Generating, NoModel, Work, for_a_person
+from mainstay.answering.generating import DATA_CLASS, Generating, NoModel, Work, for_a_person
 from mainstay.answering.policy import Policy
 from mainstay.answering.quoting import Quoting, sources_alone
 from mainstay.errors import Invalid, MainstayError, TooLarge, Unavailable
 from mainstay.guard.hidden_text import clean
 from mainstay.handover import HandOver, promise
 from mainstay.models.embedders.metered import paying
+from mainstay.records.decisions import Circumstances, DecisionRecord, decision_of
 from mainstay.records.measures import Measured
-from mainstay.records.traces import Journey, Traces
+from mainstay.records.traces import Context, Journey, Texts, Trace, Traces
 from mainstay.resilience.ladder import Ladder, Standing, mode_for, mode_notice, static_text
 from mainstay.retrieval.ambiguity import ambiguity
 from mainstay.retrieval.search import Found, Searcher
@@ -89,30 +91,48 @@ class Answering:
         backlog: Backlog,
         people: People,
         release: Callable[[], str],
+        observe: Callable[..., object] = lambda *_, **__: None,
     ) -> None:
+        """``observe`` is told what each request is measured by, with its tokens and the class of its error, to be counted."""
         self._gate, self._searcher, self._traces, self._clock = gate, searcher, traces, clock
         self._agreement, self._limits, self._release = agreement, limits, release
         self._quoting, self._generating, self._caching = quoting, generating, caching
         self._ladder, self._ledger, self._backlog, self._people = ladder, ledger, backlog, people
-        self._policy = Policy(agreement.governance)
+        self._observe = observe
+        self._policy, self._agreed = Policy(agreement.governance), digest(agreement)
         self.traces_lost = self._searches_failed = 0
 
-    def answer(self, question: Question, actor: Actor, *, request_id: str | None = None, door: str = "") -> Answer:
+    def answer(
+        self,
+        question: Question,
+        actor: Actor,
+        *,
+        request_id: str | None = None,
+        door: str = "",
+        context: Context | None = None,
+    ) -> Answer:
         """The answer to one question. Errors: Invalid for a question that can not be asked; nothing else leaves here as an error
         but what makes the service unable to look (Unavailable)."""
         finished: Answer | None = None
-        for event in self.stream(question, actor, request_id=request_id, door=door):
+        for event in self.stream(question, actor, request_id=request_id, door=door, context=context):
             if isinstance(event, Finished):
                 finished = event.answer
         assert finished is not None
         return finished
 
     def stream(
-        self, question: Question, actor: Actor, *, request_id: str | None = None, door: str = ""
+        self,
+        question: Question,
+        actor: Actor,
+        *,
+        request_id: str | None = None,
+        door: str = "",
+        context: Context | None = None,
     ) -> Iterator[Event]:
-        """The same, piece by piece; the last event is Finished. ``door`` says through which one it came, for the measures."""
+        """The same, piece by piece; the last event is Finished. ``door`` says through which one it came, for the measures, and
+        ``context`` where the request stands in its caller's trace."""
         question = admitted(question, self._limits)
-        journey = Journey(request_id or self._clock.new_id("req"), actor, "answer", self._clock)
+        journey = Journey(request_id or self._clock.new_id("req"), actor, "answer", self._clock, context=context)
         journey.door = door
         deadline = self._clock.monotonic() + self._agreement.request.deadline_s
         spoken = language(question.text)
@@ -139,14 +159,14 @@ class Answering:
         except MainstayError as error:
             self._failed(journey, error)
             raise
-        self._recorded(answer, draft, journey)
+        self._recorded(question, answer, draft, journey, notices, draft.cause or standing.cause)
         yield Finished(answer=answer)
 
     def anew(self, work: Work) -> Draft | None:
         """The same question once more, beside and at the service's expense, to audit the cache; None when no model drafts."""
         journey = Journey(self._clock.new_id("req"), AUDITOR, "audit", self._clock)
         deadline = self._clock.monotonic() + self._agreement.request.deadline_s
-        purse = self._purse(journey, AUDITOR, work.scope, deadline)
+        purse = self._purse(journey, AUDITOR, work.scope, deadline, purpose=AUDIT)
         steps = self._generating.draft(replace(work, journey=journey, deadline=deadline, purse=purse))
         while True:
             try:
@@ -171,9 +191,9 @@ class Answering:
             [question.text, *(text for role, text in question.history if role == "user")], spoken
         )
         if standing.mode is Mode.STATIC and (verdict is None or verdict.then != "refuse"):
-            return self._static(spoken)
+            return self._static(spoken, standing.cause)
         if verdict is not None and verdict.then == "refuse":
-            journey.span("guard", refused=verdict.reason)
+            journey.span("guard", refused=verdict.reason, verdict="refuse", rules=[verdict.reason])
             return Draft(status=Status.REFUSED, text=verdict.text, route=(f"policy:{verdict.reason}",))
         try:
             found = self._found(question, scope, purse, journey)
@@ -183,10 +203,11 @@ class Answering:
             self._searches_failed += 1
             if self._searches_failed >= STRIKES:
                 self._ladder.ask_for(Mode.STATIC, "index", error.what, for_s=TROUBLE_S)
-            journey.span("retrieve", failed=error.what)
-            return replace(self._static(spoken), cause="index")
+            journey.span("retrieve", error="unavailable", failed=error.what)
+            return replace(self._static(spoken, "index"), cause="index")
         self._searches_failed = 0
         if verdict is not None:
+            journey.span("guard", verdict=verdict.then, rules=[verdict.reason])
             return self._handed_over(
                 question, actor, found, verdict.reason, Draft(status=Status.REFUSED, text=""), spoken, journey
             )
@@ -243,7 +264,9 @@ class Answering:
             return drafted
         own = self._without_money(drafted)
         if own is Mode.STATIC:
-            return replace(self._static(work.spoken), route=drafted.route, usage=drafted.usage, cause="budget")
+            return replace(
+                self._static(work.spoken, "budget"), route=drafted.route, usage=drafted.usage, cause="budget"
+            )
         if own in WITHOUT_MODEL:
             return replace(
                 sources_alone(work.found, work.spoken, drafted.route), mode=own, usage=drafted.usage, cause="budget"
@@ -285,10 +308,10 @@ class Answering:
             route=(*draft.route, "person:handed_off"),
         )
 
-    def _static(self, spoken: str) -> Draft:
+    def _static(self, spoken: str, cause: str) -> Draft:
         return Draft(
             status=Status.FAILED,
-            text=static_text(spoken, self._agreement.modes),
+            text=static_text(spoken, self._agreement.modes, cause),
             route=("static:said",),
             mode=Mode.STATIC,
         )
@@ -300,7 +323,7 @@ class Answering:
         rule = next((rule for rule in self._agreement.modes.rungs if rule.mode is mode), None)
         return frozenset(rule.models) if rule is not None and rule.models else self._generating.cheapest
 
-    def _purse(self, journey: Journey, actor: Actor, scope: Scope, deadline: float) -> Purse:
+    def _purse(self, journey: Journey, actor: Actor, scope: Scope, deadline: float, *, purpose: str = "") -> Purse:
         payer = Payer(
             request_id=journey.request_id,
             principal=actor.principal,
@@ -310,7 +333,9 @@ class Answering:
         )
         journey.team = payer.team[0] if payer.team else ""
         cap = self._agreement.request.cap_nanodollars
-        return Purse(self._ledger, payer, self._agreement, cap, self._clock, deadline, backlog=self._backlog)
+        return Purse(
+            self._ledger, payer, self._agreement, cap, self._clock, deadline, backlog=self._backlog, purpose=purpose
+        )
 
     def _found(self, question: Question, scope: Scope, purse: Purse, journey: Journey) -> Found:
         with paying(purse):
@@ -319,6 +344,8 @@ class Answering:
             "retrieve",
             passages=[passage.chunk for passage in found.passages],
             documents=[passage.document for passage in found.passages],
+            versions=[passage.version for passage in found.passages],
+            reasons=[_reason(passage) for passage in found.passages],
             scores=[round(passage.score, 6) for passage in found.passages],
             lexical=[round(passage.lexical, 6) for passage in found.passages],
             dense=[round(passage.dense, 6) for passage in found.passages],
@@ -329,6 +356,8 @@ class Answering:
             readable=found.readable,
             waiting_for_vectors=found.waiting,
         )
+        journey.found = found.passages
+        journey.data_classes |= {one for passage in found.passages for one in _classes(passage)}
         journey.operator["cut_off_by_permission"] = found.cut_off
         journey.operator["stale_in_index"] = found.stale
         return found
@@ -366,11 +395,15 @@ class Answering:
         if mode is not Mode.FULL and not draft.explained:
             cause = draft.cause or standing.cause
             said.insert(0, mode_notice(mode, cause, spoken, self._agreement.modes))
-        disclosure = self._agreement.governance.disclosure
-        if disclosure and draft.model in self._generating.names:
-            told = disclosure.get(spoken) or disclosure.get("en") or next(iter(disclosure.values()))
-            said.append(told)
-        return said
+        told = self._disclosure(draft.model, spoken)
+        return [*said, told] if told else said
+
+    def _disclosure(self, model: str, spoken: str) -> str:
+        """That one is talking to AI, where a language model wrote."""
+        words = self._agreement.governance.disclosure
+        if not words or model not in self._generating.names:
+            return ""
+        return words.get(spoken) or words.get("en") or next(iter(words.values()))
 
     def _sealed(
         self, draft: Draft, mode: Mode, spoken: str, notices: Sequence[str], purse: Purse, journey: Journey
@@ -398,12 +431,20 @@ class Answering:
             timings_ms={
                 "total": journey.total_ms(),
                 "retrieve": journey.took_ms("retrieve"),
-                "generate": journey.took_ms("generate"),
+                "generate": journey.took_ms("generate") + journey.took_ms("consistency"),
             },
             sources=draft.sources,
         )
 
-    def _recorded(self, answer: Answer, draft: Draft, journey: Journey) -> None:
+    def _recorded(
+        self,
+        question: Question,
+        answer: Answer,
+        draft: Draft,
+        journey: Journey,
+        notices: Sequence[str],
+        cause: str,
+    ) -> None:
         journey.facts.update(
             status=str(answer.status),
             mode=str(answer.mode),
@@ -418,9 +459,38 @@ class Answering:
             output_tokens=answer.usage.output_tokens,
             release=answer.release,
         )
-        self._kept(journey, str(answer.status), answer, draft)
+        if draft.notices:
+            journey.facts["notices"] = len(draft.notices)
+        journey.mode, journey.model, journey.release = str(answer.mode), answer.model, answer.release
+        journey.cost_nanodollars = answer.cost_nanodollars
+        journey.input_tokens, journey.output_tokens = answer.usage.input_tokens, answer.usage.output_tokens
+        texts = Texts(question=question.text, answer=answer.text, data_classes=frozenset(journey.data_classes))
+        around = Circumstances(
+            question=question.text,
+            history=question.history,
+            found=journey.found,
+            notices=notices,
+            disclosure=self._disclosure(answer.model, answer.language),
+            prompt=str(journey.facts.get("prompt") or ""),
+            agreement=self._agreed,
+            mode_cause=cause if answer.mode is not Mode.FULL else "",
+            grounded=draft.grounded,
+            covered=draft.covered,
+            on_behalf_of=journey.via,
+            door=journey.door,
+        )
+        self._kept(journey, str(answer.status), answer, draft, texts, lambda trace: decision_of(answer, trace, around))
 
-    def _kept(self, journey: Journey, status: str, answer: Answer | None, draft: Draft | None) -> None:
+    def _kept(
+        self,
+        journey: Journey,
+        status: str,
+        answer: Answer | None,
+        draft: Draft | None,
+        texts: Texts | None = None,
+        decide: Callable[[Trace], DecisionRecord] | None = None,
+    ) -> None:
+        journey.failed = answer is None or answer.status is Status.FAILED
         measured = Measured(
             request_id=journey.request_id,
             at=journey.at,
@@ -432,7 +502,7 @@ class Answering:
             mode=str(answer.mode if answer is not None else Mode.FULL),
             model=answer.model if answer is not None else "",
             release=answer.release if answer is not None else "",
-            failed=answer is None or answer.status is Status.FAILED,
+            failed=journey.failed,
             cached=answer is not None and answer.cache_hit,
             total_ms=journey.total_ms(),
             first_ms=journey.first_ms,
@@ -440,8 +510,16 @@ class Answering:
             grounded=draft.grounded if draft is not None else None,
             covered=draft.covered if draft is not None else None,
         )
+        self._observe(
+            measured,
+            input_tokens=0 if answer is None else answer.usage.input_tokens,
+            output_tokens=0 if answer is None else answer.usage.output_tokens,
+            error=str(journey.facts.get("error") or ""),
+        )
         try:
-            self._traces.keep(journey.trace(status), measured)
+            trace = journey.trace(status)
+            decision = None if decide is None else decide(trace)
+            self._traces.keep(trace, measured, decision=decision, texts=texts)
         except Unavailable:
             self.traces_lost += 1  # a full disk: whoever asks is answered all the same, and operators are told
 
@@ -451,6 +529,19 @@ class Answering:
             self._kept(journey, str(Status.FAILED), None, None)
         except MainstayError:
             return  # the error that is on its way out matters more than its trace
+
+
+def _reason(passage: Passage) -> str:
+    """Why a passage was found: by its words, its meaning, or both."""
+    if passage.lexical > 0 and passage.dense > 0:
+        return "both"
+    return "words" if passage.lexical > 0 else "meaning"
+
+
+def _classes(passage: Passage) -> tuple[str | None, ...]:
+    """The classes of data that a passage is of; None: of none."""
+    named = passage.metadata.get(DATA_CLASS)
+    return tuple(map(str, named)) if isinstance(named, tuple) else (None if named is None else str(named),)
 
 
 def _heard(steps: Generator[Event, None, Draft], journey: Journey) -> Generator[Event, None, Draft]:

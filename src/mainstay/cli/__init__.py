@@ -11,6 +11,7 @@ import click
 
 from mainstay import __version__
 from mainstay.errors import MainstayError
+from mainstay.logs import install, without_secrets
 
 # name -> (module, what it does); in the order people meet them
 _COMMANDS = {
@@ -29,8 +30,12 @@ _COMMANDS = {
     "quality": ("documents", "Find near-duplicates, bad pieces, missing dates, unread files."),
     "ask": ("asking", "Ask a question."),
     "search": ("asking", "Search for passages."),
-    "trace": ("asking", "Show the journey of a request."),
+    "trace": ("traces", "The journey of a request: show, search; hold and release; prune."),
     "costs": ("costs", "What calls of models cost, by day, user, team, model and more."),
+    "audit": ("audit", "Who did what, and the proof: list, show, proof, head, verify, export; erase, holds."),
+    "export": ("exports", "What leaves in a form of its own: the record of a decision."),
+    "outcome": ("outcomes", "What came of answers: record, report."),
+    "alerts": ("alerts", "Objectives in trouble: list, ack, silence, unsilence, test."),
     "mode": ("modes", "The mode the service answers in: show, set, clear."),
     "users": ("people", "People and groups."),
     "keys": ("people", "API keys."),
@@ -91,13 +96,14 @@ def main(args: list[str] | None = None) -> None:
     given = sys.argv[1:] if args is None else args
     debug = "--debug" in given  # wherever it stands: people add it to the end of what failed
     arguments = [argument for argument in given if argument != "--debug"]
+    install()
     try:
         code: Any = cli.main(args=arguments, prog_name="mainstay", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except MainstayError as error:
         if debug:
             raise
-        click.echo(f"mainstay: {error.line()}", err=True)
+        click.echo(f"mainstay: {without_secrets(error.line())}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
@@ -118,7 +124,7 @@ def main(args: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
-        said = " ".join(str(error).split())[:300]
+        said = without_secrets(" ".join(str(error).split()))[:300]
         click.echo(
             f"mainstay: unexpected {type(error).__name__}: {said}; repeat it with --debug and report it", err=True
         )

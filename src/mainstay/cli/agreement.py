@@ -13,6 +13,7 @@ import yaml
 
 from mainstay.agreement import Agreement
 from mainstay.agreement.attainment import ClauseStanding, standing
+from mainstay.agreement.burning import promotion_blocked
 from mainstay.agreement.openslo import exported, imported
 from mainstay.agreement.sense import contradictions
 from mainstay.agreement.terms import Objective, seconds
@@ -21,6 +22,7 @@ from mainstay.agreement.wording import described
 from mainstay.app import App
 from mainstay.cli.common import as_json, opened, plain, printable, put_json
 from mainstay.errors import Conflict, Invalid
+from mainstay.records.alerts import Alert
 from mainstay.settings import (
     AGREEMENT_FILE,
     MAX_FILE_BYTES,
@@ -165,16 +167,65 @@ def agreement_status(since: str | None, check: bool, json_: bool) -> None:
         named = digest(app.settings.agreement)
         approvals = app.agreements.approvals(named)
         clauses = standing(app.settings.agreement, measures, measures, app.clock.now(), since=window)
+        alarms = app.alarming.store.open_alerts()
     missed = [one for one in clauses if one.state == "missed"]
     if json_:
-        put_json({"digest": named, "approvals": len(approvals), "clauses": [_view(one) for one in clauses]})
+        put_json(
+            {
+                "digest": named,
+                "approvals": len(approvals),
+                "clauses": [_view(one) for one in clauses],
+                "alerts": _alarms(alarms),
+            }
+        )
     else:
         _status(clauses)
+        for alarm in alarms:
+            taken = f", taken by {printable(alarm.acknowledged_by)}" if alarm.acknowledged_by else ""
+            since = f"{alarm.opened:%Y-%m-%d %H:%M} UTC"
+            click.secho(
+                f"{alarm.severity}: {printable(alarm.objective)} burns since {since}{taken}", fg="red", bold=True
+            )
         click.echo()
         who = _approved(approvals[0]) if approvals else "approved by nobody yet: mainstay agreement approve"
         click.secho(f"{named}, {who}", dim=True)
     if check and missed:
         click.get_current_context().exit(1)
+
+
+@agreement.command(
+    "gate",
+    help="Whether something new may go into service: exit code 1, and why, while an objective with blocks_promotion has spent its"
+    " error budget or burns it so fast that it pages. For whatever releases.",
+)
+@as_json
+def agreement_gate(json_: bool) -> None:
+    with opened() as app:
+        held = app.settings.agreement
+        blocked = promotion_blocked(held, app.measures, app.clock.now())
+    gates = [one.name for one in held.objectives if one.blocks_promotion]
+    if json_:
+        put_json({"open": not blocked, "objectives": gates, "blocked": blocked})
+    else:
+        for one in blocked:
+            click.echo(f"{printable(one.objective)}: {printable(one.why)}")
+        if not blocked:
+            click.echo("open" if gates else "open: no objective says blocks_promotion")
+    if blocked:
+        click.get_current_context().exit(1)
+
+
+def _alarms(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": one.id,
+            "objective": one.objective,
+            "severity": one.severity,
+            "opened": one.opened,
+            "taken": one.acknowledged_by,
+        }
+        for one in alerts
+    ]
 
 
 def _view(held: ClauseStanding) -> dict[str, Any]:
@@ -287,7 +338,9 @@ def _block(objectives: Sequence[Objective]) -> str:
         target = int(held.target) if held.target.is_integer() else held.target
         row: dict[str, Any] = {"name": held.name, "measure": held.measure, "target": target, "window": held.window}
         row |= {name: value for name, value in (("team", held.team), ("door", held.door)) if value}
-        rows.append(row | ({"enter_mode": str(held.enter_mode)} if held.enter_mode else {}))
+        row |= {"enter_mode": str(held.enter_mode)} if held.enter_mode else {}
+        row |= {"alert": held.alert} if held.alert != "auto" else {}
+        rows.append(row | ({"blocks_promotion": True} if held.blocks_promotion else {}))
     return yaml.safe_dump({"objectives": rows}, sort_keys=False, allow_unicode=True)
 
 

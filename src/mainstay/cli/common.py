@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import pwd
 import shutil
 import sys
 import textwrap
@@ -18,6 +20,7 @@ from mainstay.access.keys import ADMINISTRATOR
 from mainstay.app import App, open_app
 from mainstay.corpus.ingest import Progress
 from mainstay.errors import NotFound, Unauthenticated
+from mainstay.records.audit import By, acting
 from mainstay.settings import service_folder
 from mainstay.shapes import answer_view
 from mainstay.types import Actor, Answer, Citation, MetaValue, Passage, usd
@@ -36,8 +39,16 @@ OPERATOR = Actor(
 def opened() -> Iterator[App]:
     """The service of the folder that the command line names."""
     context = click.get_current_context()
-    with open_app(service_folder(context.obj["folder"])) as app:
+    with acting(By(principal=operator())), open_app(service_folder(context.obj["folder"])) as app:
         yield app
+
+
+def operator() -> str:
+    """Whoever runs the command, by their account on this machine: for the audit log."""
+    try:
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:  # a container's user need not be in any list
+        return f"cli:{os.getuid()}"
 
 
 def actor(app: App, user: str | None) -> Actor:
@@ -87,8 +98,9 @@ def show_answer(answer: Answer) -> None:
     for n, passage in enumerate(answer.sources, 1):
         show_passage(n, passage)
     click.echo()
+    by = f" by {answer.model}" if answer.model else ""
     click.secho(
-        f"{answer.status} by {answer.model or 'nobody'} · mode {answer.mode} · {answer.timings_ms.get('total', 0):.0f} ms"
+        f"{answer.status}{by} · mode {answer.mode} · {answer.timings_ms.get('total', 0):.0f} ms"
         f" · ${usd(answer.cost_nanodollars)} of ${usd(answer.cap_nanodollars)} · {answer.id}",
         dim=True,
     )

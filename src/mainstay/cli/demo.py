@@ -8,13 +8,17 @@ from pathlib import Path
 
 import click
 
+from mainstay.access.keys import READER, Permission
 from mainstay.app import App, open_app
 from mainstay.cli.common import progress, show_answer
 from mainstay.errors import Conflict
+from mainstay.evaluation import load_queries
 from mainstay.people_file import import_people
+from mainstay.records.traces import Search
 
 QUESTION = "How large is the salary increase budget for 2026?"
 ASKERS = (("alice", "Alice, finance"), ("bram", "Bram, engineering"))
+CARETAKER = ("hugo", "Hugo, administrator: the console shows everybody's requests, alerts, access, audit")
 SETTINGS = """\
 # The sample company. See docs/tutorial.md for what to try.
 name: Harbourline Logistics
@@ -49,8 +53,10 @@ def demo(once: bool, directory: Path, port: int) -> None:
         )
         if once:
             return
-        for name, who in ASKERS:
-            _key, text = app.keyring.create(f"user:{name}", name="demo")
+        ask_around(app, directory)
+        for name, who in (*ASKERS, CARETAKER):
+            scopes = (*READER, *((Permission.ADMIN,) if (name, who) == CARETAKER else ()))
+            _key, text = app.keyring.create(f"user:{name}", name="demo", scopes=map(str, scopes))
             click.echo(f"key for {who}: {text}", err=True)
         from mainstay.web.server import serve  # brings FastAPI, which --once does without
 
@@ -71,6 +77,17 @@ def write_demo(directory: Path, port: int = 8080) -> None:
     settings = directory / "mainstay.yaml"
     if not settings.exists():
         settings.write_text(SETTINGS.format(port=port), encoding="utf-8")
+
+
+def ask_around(app: App, directory: Path) -> None:
+    """The known questions, once, as the people who would ask them: so that the console has something to show."""
+    known = load_queries(directory / "queries")
+    if len(app.traces.search(Search(limit=len(known))).traces) < len(known):
+        with progress("asking the known questions") as bar:
+            for n, query in enumerate(known, 1):
+                app.answer_as(query.question, query.asker)
+                if bar is not None:
+                    bar(n, len(known), query.id)
 
 
 def fill_demo(app: App, directory: Path) -> None:

@@ -9,16 +9,27 @@ from pathlib import Path
 
 import click
 
-from mainstay.access.acl import parse_acl
+from mainstay.access.acl import parse_acl, parse_principal
 from mainstay.app import App
-from mainstay.cli.common import OPERATOR, actor, as_json, as_user, opened, progress, put_json, table, typed_metadata
+from mainstay.cli.common import (
+    OPERATOR,
+    actor,
+    as_json,
+    as_user,
+    opened,
+    printable,
+    progress,
+    put_json,
+    table,
+    typed_metadata,
+)
 from mainstay.corpus.ingest import API_SOURCE, Report
 from mainstay.corpus.ports import AccessRule, DocumentRecord
 from mainstay.corpus.quality import examine
 from mainstay.corpus.sources import SourceSettings, origin_of
 from mainstay.errors import Conflict, Invalid, MainstayError, NotFound
 from mainstay.settings import parse_rules
-from mainstay.shapes import job_view
+from mainstay.shapes import explanation_view, job_view
 from mainstay.workflows.ports import Job
 
 detached = click.option(
@@ -174,6 +185,7 @@ def _put_reports(reports: Sequence[Report], json_: bool, private: dict[str, int]
                 ("removed", report.removed),
                 ("with other access", report.access_changed),
                 ("unchanged", report.unchanged),
+                ("of them not read", len(report.quarantined)),
             )
             if count
         ]
@@ -292,6 +304,7 @@ def documents_remove(names: Sequence[str], source: str | None) -> None:
 )
 @click.argument("document")
 @as_user
+@click.option("--why", "person", metavar="USER", help="Every step from this person to the answer, through all groups.")
 @click.option(
     "--set", "principals", multiple=True, metavar="PRINCIPAL", help="Who may read it from now on. Repeatable."
 )
@@ -304,7 +317,12 @@ def documents_remove(names: Sequence[str], source: str | None) -> None:
 )
 @as_json
 def documents_access(
-    document: str, user: str | None, principals: Sequence[str], denied: Sequence[str], json_: bool
+    document: str,
+    user: str | None,
+    person: str | None,
+    principals: Sequence[str],
+    denied: Sequence[str],
+    json_: bool,
 ) -> None:
     with opened() as app:
         record = _one(app, document, None)
@@ -320,9 +338,15 @@ def documents_access(
             app.documents.set_access(record.doc_id, AccessRule(origin=origin_of(acl), acl=acl), app.clock.now())
             record = _one(app, document, None)
         decision = None if user is None else app.gate.explain(actor(app, user), record.acl)
+        named = None if person is None else parse_principal(person if ":" in person else f"user:{person}", "--why")
+        why = None if named is None else app.why(record.acl, named)
     if json_:
         shown = {"document": record.doc_id, "path": record.path, "origin": record.origin, "access": record.acl}
-        put_json({**shown, "as": user, "decision": decision} if decision else shown)
+        if decision:
+            shown |= {"as": user, "decision": decision}
+        if why is not None:
+            shown |= {"why": explanation_view(record, why, curator=True)}
+        put_json(shown)
         return
     click.echo(
         f"{record.path}: allow {', '.join(record.acl.allow) or 'nobody'}; deny {', '.join(record.acl.deny) or 'nobody'}"
@@ -330,6 +354,8 @@ def documents_access(
     click.echo(f"  stated at {record.origin}")
     if decision is not None:
         click.echo(f"  {user} {'may' if decision.visible else 'may not'} read it: {decision.reason}")
+    for line in why.lines() if why is not None else ():
+        click.echo(f"  {printable(line, 2000)}")
 
 
 @documents.command(

@@ -10,7 +10,7 @@ from types import FrameType
 
 import click
 
-from mainstay.app import EMBED, HANDOVER, INDEX, SYNC, App
+from mainstay.app import ALERT, EMBED, HANDOVER, INDEX, SYNC, App
 from mainstay.cli.common import as_json, opened, put_json, table
 from mainstay.errors import Invalid, MainstayError, NotFound
 from mainstay.shapes import job_view
@@ -108,7 +108,7 @@ def jobs() -> None:
 
 @jobs.command("list", help="Jobs, the newest first. Dead ones were given up on: they stay until somebody looks.")
 @click.option("--state", type=click.Choice([str(state) for state in JobState]), help="Only in this state.")
-@click.option("--kind", type=click.Choice([SYNC, EMBED, INDEX, HANDOVER]), help="Only of this kind.")
+@click.option("--kind", type=click.Choice([SYNC, EMBED, INDEX, HANDOVER, ALERT]), help="Only of this kind.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
 @as_json
 def jobs_list(state: str | None, kind: str | None, limit: int, json_: bool) -> None:

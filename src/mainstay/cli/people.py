@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from mainstay.access.keys import READER
+from mainstay.access.keys import READER, ROLES
 from mainstay.access.ports import State
 from mainstay.app import App
 from mainstay.cli.common import as_json, opened, put_json, table
 from mainstay.errors import Invalid
 from mainstay.people_file import import_people
+from mainstay.types import ADMINISTRATORS
 
 
 @click.group(help="People and groups.")
@@ -31,6 +32,7 @@ def users_list(json_: bool) -> None:
                 "display": account.display,
                 "email": account.email,
                 "admin": account.admin,
+                "role": account.acts_as if kind == "user" else "",
                 "disabled": account.state is not State.ACTIVE,
                 "groups": app.groups_of(account.principal),
             }
@@ -45,12 +47,12 @@ def users_list(json_: bool) -> None:
                 row["name"],
                 row["display"],
                 ", ".join(row["groups"]),
-                "administrator" if row["admin"] else "",
+                "administrator" if row["admin"] else row["role"],
                 "disabled" if row["disabled"] else "",
             )
             for row in rows
         ]
-        table(shown, ("name", "display", "groups, nested ones too", "", ""))
+        table(shown, ("name", "display", "groups, nested ones too", "role", ""))
 
 
 @users.command("add", help="Add a user.")
@@ -58,14 +60,29 @@ def users_list(json_: bool) -> None:
 @click.option("--display", default="", help="Full name.")
 @click.option("--email", default="")
 @click.option("--group", "groups", multiple=True, help="A group to join; made if it is new. Repeatable.")
-@click.option("--admin", is_flag=True, help="Administrators read everything.")
-def users_add(name: str, display: str, email: str, groups: tuple[str, ...], admin: bool) -> None:
+@click.option("--admin", is_flag=True, help="The same as --role admin: administrators read everything.")
+@click.option(
+    "--role", type=click.Choice(list(ROLES)), default="asker", show_default=True, help="What the user may do here."
+)
+def users_add(name: str, display: str, email: str, groups: tuple[str, ...], admin: bool, role: str) -> None:
     with opened() as app:
-        account = app.people.add_user(name, display=display, email=email, admin=admin)
+        account = app.people.add_user(name, display=display, email=email, admin=admin, role=role)
         for group in groups:
             _ensure_group(app, group)
             app.people.add_member(_group(group), account.principal)
     click.echo(f"added {account.principal}")
+
+
+@users.command("role", help="Say what a user may do here; in force at the next request.")
+@click.argument("name")
+@click.argument("role", type=click.Choice(list(ROLES)))
+def users_role(name: str, role: str) -> None:
+    with opened() as app:
+        account = app.people.set_role(_user(name), role)
+        still = role != "admin" and ADMINISTRATORS in app.groups_of(account.principal)
+    click.echo(f"{account.principal} is {role}")
+    if still:
+        click.echo(f"{ADMINISTRATORS} still makes it an administrator", err=True)
 
 
 @users.command("remove", help="Delete a user and all memberships.")
@@ -92,12 +109,13 @@ def users_enable(name: str) -> None:
     click.echo(f"enabled {_user(name)}")
 
 
-@users.command("password", help="Set a user's password for the page.")
+@users.command("password", help="Set a user's password for the page; signs the user out everywhere.")
 @click.argument("name")
 @click.password_option()
 def users_password(name: str, password: str) -> None:
     with opened() as app:
         app.people.set_password(name, password)
+        app.sessions.end_all(app.people.get(_user(name)).principal)
     click.echo("set")
 
 

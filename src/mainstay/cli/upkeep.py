@@ -7,10 +7,13 @@ from urllib.parse import urlsplit
 
 import click
 
-from mainstay.cli.common import as_json, printable, progress, put_json, table
+from mainstay.cli.common import as_json, operator, printable, progress, put_json, table
+from mainstay.clock import SystemClock
 from mainstay.errors import Conflict
+from mainstay.records.audit import AuditEntry, By, acting
 from mainstay.settings import Settings, expanded, load, service_folder
 from mainstay.storage import backup as backups
+from mainstay.storage.audit import SqlAudit
 from mainstay.storage.database import Address, Database, address_of, dialect_of, open_database
 from mainstay.storage.migrations import Older, newest
 from mainstay.storage.transfer import Transfer, transfer
@@ -137,6 +140,7 @@ def _line(given: str, target: Address) -> str:
 @as_json
 def backup(target: Path, tools: Path | None, json_: bool) -> None:
     settings = _settings()
+    _noted(settings, target)
     with progress("checking what was copied") as bar:
         written, manifest = backups.take(settings, target, tools=tools, progress=bar)
     if json_:
@@ -156,6 +160,23 @@ def backup(target: Path, tools: Path | None, json_: bool) -> None:
         f"{written}: {documents} documents, {len(manifest.files)} files of settings, "
         f"{written.stat().st_size / 1e6:.1f} MB; bring it back with: mainstay restore {written} --into DIR"
     )
+
+
+def _noted(settings: Settings, target: Path) -> None:
+    """A copy of everything leaves: the audit log says so first, where the schema is one that has a log."""
+    try:
+        database = open_database(address_of(settings), migrate=False, unfinished=True)
+    except Older:
+        return
+    try:
+        clock = SystemClock()
+        entry = AuditEntry(
+            action="export.backup", subject="service:mainstay", at=clock.now(), details={"target": target.name}
+        )
+        with acting(By(principal=operator())):
+            SqlAudit(database, clock).record(entry)
+    finally:
+        database.close()
 
 
 @click.command(

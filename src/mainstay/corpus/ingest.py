@@ -114,6 +114,14 @@ def synchronise(
         state=state,
         detail="\n".join(report.problems),
         at=clock.now(),
+        done={
+            "added": report.added,
+            "changed": report.changed,
+            "moved": report.moved,
+            "removed": report.removed,
+            "access_changed": report.access_changed,
+            "quarantined": len(report.quarantined),
+        },
     )
     return report
 

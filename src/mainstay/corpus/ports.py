@@ -149,7 +149,19 @@ class Documents(Protocol):
 
     def remove(self, doc_ids: Sequence[str], at: datetime) -> int: ...
 
-    def note_sync(self, name: str, *, kind: str, root: str, state: str, detail: str, at: datetime) -> None: ...
+    def note_sync(
+        self,
+        name: str,
+        *,
+        kind: str,
+        root: str,
+        state: str,
+        detail: str,
+        at: datetime,
+        done: Mapping[str, int] | None = None,
+    ) -> None:
+        """How a source's synchronisation went, and what it did, counted."""
+        ...
 
     def passages(self, seqs: Sequence[int], *, scope: Scope) -> Mapping[int, Passage]: ...
 

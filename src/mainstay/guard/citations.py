@@ -12,11 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import pairwise, takewhile
+from typing import TypeAlias
 
 from mainstay.text.contradictions import contradictions
 from mainstay.text.sentences import sentences
 from mainstay.text.words import (
+    LONGEST_KEPT,
+    Dated,
     Name,
     Negation,
     Quantity,
@@ -47,6 +51,9 @@ TRIED = 4
 
 WIDEST = 3
 """At most this many neighbouring sentences make one cited span."""
+
+LONGEST_READ = 4_000
+"""Characters: what was read in longer sources is not kept in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +122,65 @@ def _telling(text: str) -> list[str]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Evidence:
-    """A cited text, read once."""
+    """A cited text, read once, as far as somebody asks."""
 
     text: str
-    folded: str
-    flat: str
-    stems: frozenset[str]
-    quantities: tuple[Quantity, ...]
-    negations: tuple[Negation, ...]
 
     @classmethod
     def read(cls, text: str) -> _Evidence:
-        return cls(
-            text=text,
-            folded=fold(text),
-            flat=_flat(text),
-            stems=frozenset(content(text)),
-            quantities=tuple(quantities(text)),
-            negations=tuple(negations(text)),
-        )
+        return _evidence(text) if len(text) <= LONGEST_KEPT else cls(text)
+
+    @cached_property
+    def folded(self) -> str:
+        return fold(self.text)
+
+    @cached_property
+    def flat(self) -> str:
+        return _flat(self.text)
+
+    @cached_property
+    def stems(self) -> frozenset[str]:
+        """Of its content words."""
+        return frozenset(content(self.text))
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """All its words, folded."""
+        return frozenset(w.folded for w in words(self.text))
+
+    @cached_property
+    def word_stems(self) -> frozenset[str]:
+        return frozenset(stem(w) for w in self.words)
+
+    @cached_property
+    def quantities(self) -> tuple[Quantity, ...]:
+        return tuple(quantities(self.text))
+
+    @cached_property
+    def dates(self) -> tuple[Dated, ...]:
+        return tuple(dates(self.text))
+
+    @cached_property
+    def negations(self) -> tuple[Negation, ...]:
+        return tuple(negations(self.text))
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The parts of its names."""
+        return frozenset(part for name in names(self.text) for part in name.parts)
+
+    @cached_property
+    def initials(self) -> frozenset[str]:
+        """Acronyms that its capitalised runs would make."""
+        return _initials(self.text)
+
+
+@lru_cache(maxsize=512)
+def _evidence(text: str) -> _Evidence:
+    """The same sentence is cited again and again, and says the same each time."""
+    return _Evidence(text)
 
 
 _MARKER = re.compile(r"\s?\[\s*\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*\s*\]")
@@ -185,7 +230,7 @@ def _quotes_whole_sentences(claim: _Claim, evidence: Sequence[_Evidence]) -> boo
 
 def _missing_numbers(claim: _Claim, evidence: Sequence[_Evidence]) -> list[str]:
     said = [q for e in evidence for q in e.quantities]
-    parts = {str(p) for e in evidence for d in dates(e.text) for o in d.options for p in o if p is not None}
+    parts = {str(p) for e in evidence for d in e.dates for o in d.options for p in o if p is not None}
     return [
         f"number {q.text} is not in the source"
         for q in claim.quantities
@@ -194,7 +239,7 @@ def _missing_numbers(claim: _Claim, evidence: Sequence[_Evidence]) -> list[str]:
 
 
 def _missing_dates(claim: _Claim, evidence: Sequence[_Evidence]) -> list[str]:
-    said = [d for e in evidence for d in dates(e.text)]
+    said = [d for e in evidence for d in e.dates]
     years = {int(v) for e in evidence for q in e.quantities for v in q.values if v == int(v) and 1000 <= v <= 2999}
     out = []
     for date in dates(claim.text):
@@ -212,11 +257,12 @@ def _missing_dates(claim: _Claim, evidence: Sequence[_Evidence]) -> list[str]:
 
 
 def _missing_names(claim: _Claim, evidence: Sequence[_Evidence], context: str) -> list[str]:
-    there = {w.folded for e in evidence for w in words(e.text)} | {w.folded for w in words(context)}
-    stems_there = {stem(w) for w in there}
-    raw = " ".join([e.folded for e in evidence] + [fold(context)])
-    initials = _initials(evidence, context)
-    own = {part for e in evidence for n in names(e.text) for part in n.parts}
+    around = _Evidence.read(context)
+    there = around.words.union(*(e.words for e in evidence))
+    stems_there = around.word_stems.union(*(e.word_stems for e in evidence))
+    raw = " ".join([*(e.folded for e in evidence), around.folded])
+    initials = around.initials.union(*(e.initials for e in evidence))
+    own = frozenset().union(*(e.names for e in evidence))
     mentioned = {part for n in claim.names for part in n.parts}
     rivals = bool(own - mentioned)
     out = []
@@ -234,14 +280,13 @@ def _missing_names(claim: _Claim, evidence: Sequence[_Evidence], context: str) -
     return out
 
 
-def _initials(evidence: Sequence[_Evidence], context: str) -> set[str]:
-    """Acronyms that the capitalised runs of the source would make."""
+def _initials(text: str) -> frozenset[str]:
+    """Acronyms that the capitalised runs of a text would make."""
     found: set[str] = set()
-    for text in [*(e.text for e in evidence), context]:
-        for run in re.findall(r"\b[A-Z]\w*(?:[\s-]+(?:(?:of|and|the|for)\s+)?[A-Z]\w*)+", text):
-            letters = "".join(re.findall(r"\b[A-Z]", run)).lower()
-            found.update(letters[i:] for i in range(len(letters) - 1))
-    return found
+    for run in re.findall(r"\b[A-Z]\w*(?:[\s-]+(?:(?:of|and|the|for)\s+)?[A-Z]\w*)+", text):
+        letters = "".join(re.findall(r"\b[A-Z]", run)).lower()
+        found.update(letters[i:] for i in range(len(letters) - 1))
+    return frozenset(found)
 
 
 def _negation(claim: _Claim, evidence: Sequence[_Evidence]) -> list[str]:
@@ -325,7 +370,7 @@ for _a, _b in _OPPOSITES:
 def _direction(claim: _Claim, evidence: Sequence[_Evidence]) -> list[str]:
     """A word of the claim whose opposite, and not itself nor a synonym, is in the source."""
     mine = {stem(w.folded) for w in words(claim.text)}
-    theirs = {stem(w.folded) for e in evidence for w in words(e.text)}
+    theirs = frozenset().union(*(e.word_stems for e in evidence))
     if claim.negations:
         return []
     for word in sorted(mine & _SIDES.keys()):
@@ -337,7 +382,7 @@ def _direction(claim: _Claim, evidence: Sequence[_Evidence]) -> list[str]:
 
 def _covered(claim: _Claim, evidence: Sequence[_Evidence], context: str) -> float:
     """The weighted share of the claim's content words that the source holds; a word of the question counts half."""
-    there = frozenset().union(*(e.stems for e in evidence)) | frozenset(content(context))
+    there = _Evidence.read(context).stems.union(*(e.stems for e in evidence))
     total = found = 0.0
     for word in dict.fromkeys(claim.stems):
         near = _near(word, there)
@@ -476,7 +521,7 @@ class _Book:
     def __init__(self, sources: Mapping[int, Passage]) -> None:
         self.sources = sources
         self.citations: list[Citation] = []
-        self._read: dict[int, tuple[list[tuple[int, int]], list[frozenset[str]]]] = {}
+        self._read: dict[int, _Parts] = {}
         self._evidence: dict[tuple[int, int, int], _Evidence] = {}
 
     def promising(self, claim: _Claim, n: int, width: int, least: float) -> list[tuple[int, int]]:
@@ -485,8 +530,8 @@ class _Book:
         Runs that share less than ``least`` of it are left out.
         """
         if n not in self._read:
-            spans = sentences(self.sources[n].text)
-            self._read[n] = spans, [_beginnings(content(self.sources[n].text[a:b])) for a, b in spans]
+            text = self.sources[n].text
+            self._read[n] = _parts(text) if len(text) <= LONGEST_READ else _parts.__wrapped__(text)
         spans, held = self._read[n]
         wanted = _beginnings(claim.stems)
         shared = [(len(wanted & frozenset().union(*held[i : i + width])), i) for i in range(len(spans) - width + 1)]
@@ -523,6 +568,17 @@ class _Book:
             )
         )
         return len(self.citations)
+
+
+_Parts: TypeAlias = tuple[list[tuple[int, int]], list[frozenset[str]]]
+"""The sentences of a text, and the beginnings of the content words of each."""
+
+
+@lru_cache(maxsize=512)
+def _parts(text: str) -> _Parts:
+    """A passage is a source of many answers, and its sentences are the same each time. To be read, not changed."""
+    spans = sentences(text)
+    return spans, [_beginnings(content(text[a:b])) for a, b in spans]
 
 
 def _draft_sentences(text: str) -> list[tuple[int, int, str]]:
@@ -615,6 +671,8 @@ def _best(claim: _Claim, n: int, book: _Book, enough: float, *, least: float) ->
             verdict = _judge(claim, [book.evidence(n, start, end)], context, enough)
             if best is None or (verdict.supported, verdict.score) > (best[0].supported, best[0].score):
                 best = (verdict, start, end)
+            if verdict.supported and verdict.score >= 1.0:
+                break  # no other can be better
         if best is not None and best[0].supported:
             break  # the shortest run that carries the claim
     return best

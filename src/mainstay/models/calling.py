@@ -18,6 +18,7 @@ from mainstay.agreement.ledger import Hold, Purse, Spent
 from mainstay.models.chat import ChatModel, ChatRequest, Done, Event, FailureKind, ModelFailure, failure
 from mainstay.models.routing import Candidate
 from mainstay.models.rules import Then, rule_of
+from mainstay.records.traces import Journey
 from mainstay.resilience.breaker import Breaker, Breakers
 from mainstay.resilience.concurrency import AdaptiveLimit
 from mainstay.resilience.hedging import FirstTokens, HedgeBudget
@@ -42,6 +43,7 @@ class Facts:
     tools: bool = True
     slow_s: float = 10.0
     max_output_tokens: int = 1024
+    takes_temperature: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,10 @@ class Switchboard:
         *,
         facts: Mapping[str, Facts] | None = None,
         hedge_share: float = 0.0,
+        propagate: bool = True,
     ) -> None:
-        self._clock = clock
+        """``propagate``: providers are told which trace a call belongs to."""
+        self._clock, self._propagate = clock, propagate
         self.breakers = Breakers(clock)
         self._hedging = hedge_share > 0
         self._alarms: dict[str, float] = {}
@@ -94,6 +98,10 @@ class Switchboard:
         """The most this model is asked to write."""
         return self._lines[name].facts.max_output_tokens
 
+    def takes_temperature(self, name: str) -> bool:
+        """Whether a request may say how much chance there is in an answer; if not, the server alone knows."""
+        return self._lines[name].facts.takes_temperature
+
     def candidates(self) -> tuple[Candidate, ...]:
         """The models as routing sees them now."""
         return tuple(
@@ -121,18 +129,29 @@ class Switchboard:
         now = self._clock.monotonic()
         return tuple(name for name, until in dict(self._alarms).items() if until > now)
 
-    def call(self, name: str, request: ChatRequest, purse: Purse, *, purpose: str = "answer") -> Iterator[Event]:
+    def call(
+        self,
+        name: str,
+        request: ChatRequest,
+        purse: Purse,
+        *,
+        purpose: str = "answer",
+        journey: Journey | None = None,
+    ) -> Iterator[Event]:
         """Ask this model: Deltas, then one Done. ``request.max_output_tokens`` is what is wanted; it gets what the purse can
-        pay. One more try where the failure's rule says so and nothing was let out yet.
+        pay. One more try where the failure's rule says so and nothing was let out yet. The journey is told of each attempt.
 
         Errors: ModelFailure; Spent when the purse does not pay for a useful answer (nothing was called).
         """
         line = self._lines[name]
+        if journey is not None and self._propagate:
+            request = replace(request, traceparent=journey.traceparent)
         self._retries.earn()
         for again in (True, False):
             said = False
             try:
-                for event in self._ask(line, request, purse, purpose):
+                told = _Told(journey, purpose if again else "retry")
+                for event in self._ask(line, request, purse, purpose, told):
                     said = True
                     yield event
                 return
@@ -145,14 +164,14 @@ class Switchboard:
                     raise
                 time.sleep(pause)
 
-    def _ask(self, line: _Line, request: ChatRequest, purse: Purse, purpose: str) -> Iterator[Event]:
+    def _ask(self, line: _Line, request: ChatRequest, purse: Purse, purpose: str, told: _Told) -> Iterator[Event]:
         self._hedges.earn()
         usual = line.first_tokens.p95() if self._hedging else None
         if usual is None:
-            return self._attempt(line, request, purse, purpose)
-        return self._hedged(line, request, purse, purpose, max(usual, HEDGE_LEAST_S))
+            return self._attempt(line, request, purse, purpose, told)
+        return self._hedged(line, request, purse, purpose, max(usual, HEDGE_LEAST_S), told)
 
-    def _attempt(self, line: _Line, request: ChatRequest, purse: Purse, purpose: str) -> Iterator[Event]:
+    def _attempt(self, line: _Line, request: ChatRequest, purse: Purse, purpose: str, told: _Told) -> Iterator[Event]:
         where, price = f"model {line.model.name}", line.model.price
         permit = line.breaker.permit()
         if permit is None:
@@ -202,15 +221,19 @@ class Switchboard:
             if failed is not None and rule_of(failed).alarm:
                 self._alarms[line.model.name] = self._clock.monotonic() + ALARM_S
             _settle(purse, hold, meter, line.model, failed)
+            told.attempted(meter, line.model, failed)
 
-    def _hedged(self, line: _Line, request: ChatRequest, purse: Purse, purpose: str, usual_s: float) -> Iterator[Event]:
+    def _hedged(
+        self, line: _Line, request: ChatRequest, purse: Purse, purpose: str, usual_s: float, told: _Told
+    ) -> Iterator[Event]:
         """The call, and a second copy of it when the first token is later than usual and the budget of extra calls permits.
         Whoever speaks first is heard; the other is stopped, and pays for what it did (Dean and Barroso 2013)."""
         heard: queue.SimpleQueue[tuple[int, Event | Exception | None]] = queue.SimpleQueue()
         stops = (threading.Event(), threading.Event())
 
         def pump(number: int) -> None:
-            events = self._attempt(line, request, purse, purpose if number == 0 else "hedge")
+            about = told if number == 0 else replace(told, name="hedge")
+            events = self._attempt(line, request, purse, about.name if number else purpose, about)
             try:
                 for event in events:
                     if stops[number].is_set():
@@ -255,6 +278,34 @@ class Switchboard:
         finally:
             for stop in stops:
                 stop.set()
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Whom to tell how an attempt went, and what it was: the purpose of the call, retry or hedge."""
+
+    journey: Journey | None
+    name: str
+
+    def attempted(self, meter: _Meter, model: ChatModel, failed: ModelFailure | None) -> None:
+        if self.journey is None:
+            return
+        free = failed is not None and not failed.maybe_paid
+        usage, estimated = meter.usage()
+        self.journey.part(
+            "generate",
+            meter.began,
+            name=self.name,
+            error=str(failed.kind) if failed is not None else "",
+            model=model.name,
+            first_ms=None if meter.first_s is None else round(meter.first_s * 1000, 3),
+            input_tokens=0 if free else usage.input_tokens,
+            output_tokens=0 if free else usage.output_tokens,
+            estimated=estimated and not free,
+            cost_nanodollars=0 if free else model.price.cost(usage),
+            price_version=model.price.version,
+            whole=meter.done is not None,
+        )
 
 
 class _Meter:

@@ -371,8 +371,7 @@ def mode_notice(mode: Mode, cause: str, language: str, rules: terms.Ladder) -> s
     """
     if mode is Mode.FULL:
         return ""
-    kind = cause_of(cause)
-    why = phrase(f"cause_{kind}", language) if kind else ""
+    why = _why(cause, language)
     own = next((rule.notice for rule in rules.rungs if rule.mode is mode), {})
     said = own.get(language) or own.get("en")
     if said:
@@ -380,10 +379,18 @@ def mode_notice(mode: Mode, cause: str, language: str, rules: terms.Ladder) -> s
     return phrase("limited_because" if why else "limited", language, cause=why, said=phrase(f"mode_{mode}", language))
 
 
-def static_text(language: str, rules: terms.Ladder) -> str:
-    """What is said instead of an answer in static mode: the agreement's own text, else the built-in one."""
+def static_text(language: str, rules: terms.Ladder, cause: str = "") -> str:
+    """What is said instead of an answer in static mode: the agreement's own text with ``{cause}`` filled in as in a notice,
+    else the built-in one."""
     own = next((rule.text for rule in rules.rungs if rule.mode is Mode.STATIC), {})
-    return own.get(language) or own.get("en") or phrase("static_text", language)
+    said = own.get(language) or own.get("en")
+    return said.replace("{cause}", _why(cause, language)) if said else phrase("static_text", language)
+
+
+def _why(cause: str, language: str) -> str:
+    """A reason, or the kind of one, in plain words; empty when there is none."""
+    kind = cause_of(cause)
+    return phrase(f"cause_{kind}", language) if kind else ""
 
 
 def _worst(modes: list[Mode]) -> Mode:

@@ -16,6 +16,9 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, or_,
 
 from mainstay.access.acl import Acl, canonical
 from mainstay.access.ports import Account, Key, Membership, Stamps, State
+from mainstay.access.roles import ASKER
+from mainstay.records.audit import AuditEntry
+from mainstay.storage.audit import append
 from mainstay.storage.database import Database
 from mainstay.storage.facts import Facts, read_facts
 from mainstay.storage.rows import dumps, micros, moment
@@ -75,28 +78,46 @@ class AccessStore:
             connection.execute(
                 insert(principal).values(name=account.principal, created=micros(account.created), **_fields(account))
             )
+            append(connection, self._said("added", account.principal, after=account))
             return True
 
     def change_account(self, account: Account) -> bool:
         with self._database.write() as connection:
             self._people_changed(connection)
-            changed = update(principal).where(principal.c.name == account.principal).values(**_fields(account))
-            return connection.execute(changed).rowcount > 0
+            before = connection.execute(_ACCOUNTS.where(principal.c.name == account.principal)).first()
+            if before is None:
+                return False
+            connection.execute(
+                update(principal).where(principal.c.name == account.principal).values(**_fields(account))
+            )
+            append(connection, self._said("changed", account.principal, before=_account(before), after=account))
+            return True
 
     def remove_account(self, name: str, at: datetime) -> bool:
         with self._database.write() as connection:
             self._people_changed(connection)
-            connection.execute(
+            before = connection.execute(_ACCOUNTS.where(principal.c.name == name)).first()
+            memberships = connection.execute(
                 delete(membership).where(or_(membership.c.principal == name, membership.c.member == name))
-            )
-            connection.execute(
+            ).rowcount
+            keys = connection.execute(
                 update(api_key)
                 .where(api_key.c.principal == name, api_key.c.revoked.is_(None))
                 .values(revoked=micros(at))
-            )
+            ).rowcount
+            if before is not None:
+                gone = {"memberships": memberships, "keys": keys}
+                append(connection, self._said("removed", name, before=_account(before), details=gone))
             if name.startswith("group:"):
                 return connection.execute(delete(principal).where(principal.c.name == name)).rowcount > 0
-            barred = {"display": "", "email": "", "password_hash": "", "admin": 0, "disabled": _DISABLED[State.DELETED]}
+            barred = {
+                "display": "",
+                "email": "",
+                "password_hash": "",
+                "admin": 0,
+                "role": ASKER,
+                "disabled": _DISABLED[State.DELETED],
+            }
             return connection.execute(update(principal).where(principal.c.name == name).values(**barred)).rowcount > 0
 
     def password_hash(self, name: str) -> str:
@@ -105,7 +126,9 @@ class AccessStore:
 
     def set_password_hash(self, name: str, password_hash: str) -> None:
         with self._database.write() as connection:
-            connection.execute(update(principal).where(principal.c.name == name).values(password_hash=password_hash))
+            changed = update(principal).where(principal.c.name == name).values(password_hash=password_hash)
+            if connection.execute(changed).rowcount:
+                append(connection, self._said("password_set", name))
 
     def add_membership(self, joined: Membership) -> bool:
         with self._database.write() as connection:
@@ -120,12 +143,16 @@ class AccessStore:
                 "since": micros(joined.since),
             }
             connection.execute(insert(membership).values(**row))
+            append(connection, self._joined("added", joined.group, joined.member, joined.source))
             return True
 
     def remove_membership(self, group: str, member: str, source: str) -> bool:
         with self._database.write() as connection:
             self._people_changed(connection)
-            return connection.execute(delete(membership).where(_is(group, member, source))).rowcount > 0
+            there = connection.execute(delete(membership).where(_is(group, member, source))).rowcount > 0
+            if there:
+                append(connection, self._joined("removed", group, member, source))
+            return there
 
     def members(self, group: str) -> Sequence[Membership]:
         with self._database.read() as connection:
@@ -157,6 +184,10 @@ class AccessStore:
                     expires=micros(key.expires),
                 )
             )
+            details = {"principal": key.principal, "name": key.name, "scopes": sorted(key.scopes)}
+            if key.expires is not None:
+                details["expires"] = key.expires.isoformat()
+            append(connection, self._of_key("created", key.key_id, key.principal, details, at=key.created))
 
     def key(self, key_id: str) -> tuple[Key, str] | None:
         with self._database.read() as connection:
@@ -172,12 +203,15 @@ class AccessStore:
 
     def revoke_key(self, key_id: str, at: datetime) -> bool:
         with self._database.write() as connection:
-            connection.execute(
+            ended = connection.execute(
                 update(api_key)
                 .where(api_key.c.key_id == key_id, api_key.c.revoked.is_(None))
                 .values(revoked=micros(at))
-            )
-            return connection.scalar(select(api_key.c.key_id).where(api_key.c.key_id == key_id)) is not None
+            ).rowcount
+            owner = connection.scalar(select(api_key.c.principal).where(api_key.c.key_id == key_id))
+            if ended and owner is not None:
+                append(connection, self._of_key("revoked", key_id, owner, {"principal": owner}, at=at))
+            return owner is not None
 
     def mark_used(self, key_id: str, at: datetime) -> None:
         later = or_(api_key.c.last_used.is_(None), api_key.c.last_used < micros(at))
@@ -214,27 +248,68 @@ class AccessStore:
     def _people_changed(self, connection: Connection) -> None:
         _stamp(connection, self._clock.now(), _PEOPLE)
 
+    # -- what the audit log hears --------------------------------------------------------------------------------------
+    def _said(
+        self,
+        what: str,
+        name: str,
+        *,
+        before: Account | None = None,
+        after: Account | None = None,
+        details: dict[str, int] | None = None,
+    ) -> AuditEntry:
+        said: dict[str, Any] = dict(details or {})
+        if after is not None:  # names and addresses are about the person alone: that they changed is enough
+            said |= {"role": after.acts_as, "state": str(after.state)}
+        if before is not None and after is not None:
+            said["changed"] = sorted(name for name, value in _fields(after).items() if value != _fields(before)[name])
+        return AuditEntry(
+            action=f"{name.partition(':')[0]}.{what}",
+            subject=name,
+            at=self._clock.now(),
+            before=None if before is None else _fields(before),
+            after=None if after is None else _fields(after),
+            details=said,
+        )
 
-def class_for(connection: Connection, origin: str, acl: Acl, at: datetime) -> int:
+    def _joined(self, what: str, group: str, member: str, source: str) -> AuditEntry:
+        return AuditEntry(
+            action=f"member.{what}", subject=member, at=self._clock.now(), details={"group": group, "source": source}
+        )
+
+    def _of_key(self, what: str, key_id: str, owner: str, details: dict[str, Any], *, at: datetime) -> AuditEntry:
+        person = owner if owner.startswith("user:") else ""
+        return AuditEntry(action=f"key.{what}", subject=f"key:{key_id}", at=at, details=details, owner=person)
+
+
+def class_for(connection: Connection, origin: str, acl: Acl, at: datetime, said: list[AuditEntry] | None = None) -> int:
     """The class of the place ``origin``, made or changed so that it says ``acl``, inside an open write transaction.
 
-    Its number was never used before and never will be again. Raises Invalid for a principal that can be none.
+    Its number was never used before and never will be again. What the audit log is to hear of it goes into ``said``, for the
+    caller to append last, or is appended here. Raises Invalid for a principal that can be none.
     """
     rule = canonical(acl, origin)
-    said = {"allow": dumps(rule.allow), "deny": dumps(rule.deny)}
+    told = {"allow": dumps(rule.allow), "deny": dumps(rule.deny)}
     row = connection.execute(select(acl_class).where(acl_class.c.origin == origin)).one_or_none()
-    if row is not None and said == {"allow": row.allow, "deny": row.deny}:
+    if row is not None and told == {"allow": row.allow, "deny": row.deny}:
         return int(row.class_id)
     stamp = _stamp(connection, at)
     if row is not None:
-        connection.execute(update(acl_class).where(acl_class.c.class_id == row.class_id).values(updated=stamp, **said))
+        connection.execute(update(acl_class).where(acl_class.c.class_id == row.class_id).values(updated=stamp, **told))
         connection.execute(delete(acl_grant).where(acl_grant.c.class_id == row.class_id))
-        _grant(connection, row.class_id, rule)
-        return int(row.class_id)
-    number = _count(connection, _LAST_CLASS) + 1
-    _set_count(connection, _LAST_CLASS, number)
-    connection.execute(insert(acl_class).values(class_id=number, origin=origin, updated=stamp, **said))
+        number = int(row.class_id)
+    else:
+        number = _count(connection, _LAST_CLASS) + 1
+        _set_count(connection, _LAST_CLASS, number)
+        connection.execute(insert(acl_class).values(class_id=number, origin=origin, updated=stamp, **told))
     _grant(connection, number, rule)
+    before = None if row is None else {"allow": json.loads(row.allow), "deny": json.loads(row.deny)}
+    after = {"allow": list(rule.allow), "deny": list(rule.deny)}
+    entry = AuditEntry(action="access.rule", subject=f"rule:{origin}", at=at, before=before, after=after, details=after)
+    if said is None:
+        append(connection, entry)
+    else:
+        said.append(entry)
     return number
 
 
@@ -273,6 +348,7 @@ _ACCOUNTS = select(
     principal.c.display,
     principal.c.email,
     principal.c.admin,
+    principal.c.role,
     principal.c.disabled,
     principal.c.created,
 )
@@ -307,6 +383,7 @@ def _account(row: Any) -> Account:
         display=row.display,
         email=row.email,
         admin=bool(row.admin),
+        role=row.role,
         state=_STATES[row.disabled],
         created=_time(row.created),
     )
@@ -317,6 +394,7 @@ def _fields(account: Account) -> dict[str, str | int]:
         "display": account.display,
         "email": account.email,
         "admin": int(account.admin),
+        "role": account.role,
         "disabled": _DISABLED[account.state],
     }
 

@@ -9,12 +9,15 @@ from typing import Any
 from sqlalchemy import Row, insert, select
 
 from mainstay.errors import Invalid, NotFound
-from mainstay.storage.database import Database, upsert
+from mainstay.records.audit import AuditEntry
+from mainstay.storage.audit import append
+from mainstay.storage.database import Database, put_fact, upsert
 from mainstay.storage.rows import micros, moment
-from mainstay.storage.schema import agreement_approval, agreement_version
+from mainstay.storage.schema import agreement_approval, agreement_version, fact
 from mainstay.types import Clock
 
 MAX_NAME, MAX_NOTE = 200, 2000
+IN_FORCE = "agreement:in_force"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +48,31 @@ class SqlAgreements:
         self._db, self._clock = database, clock
 
     def seen(self, digest: str, content: str) -> None:
-        """Remember this version, if it is new: called when a service starts with it."""
-        if self.version(digest) is None:
-            with self._db.write(alone=False) as connection:
-                connection.execute(
-                    upsert(connection, agreement_version)
-                    .values(digest=digest, content=content, first_seen=micros(self._clock.now()))
-                    .on_conflict_do_nothing()
+        """This version is in force from now on: called when a service starts with it. A new one is remembered."""
+        in_force = select(fact.c.value).where(fact.c.name == IN_FORCE)
+        with self._db.read() as connection:
+            if connection.scalar(in_force) == digest:
+                return
+        now = self._clock.now()
+        with self._db.write() as connection:
+            connection.execute(
+                upsert(connection, agreement_version)
+                .values(digest=digest, content=content, first_seen=micros(now))
+                .on_conflict_do_nothing()
+            )
+            before = connection.scalar(in_force)
+            if before != digest:
+                put_fact(connection, IN_FORCE, digest)
+                said = {"before": before or "", "after": digest}
+                entry = AuditEntry(
+                    action="agreement.in_force",
+                    subject=f"agreement:{digest}",
+                    at=now,
+                    before=before,
+                    after=digest,
+                    details=said,
                 )
+                append(connection, entry)
 
     def version(self, digest: str) -> Version | None:
         with self._db.read() as connection:
@@ -107,6 +127,15 @@ class SqlAgreements:
                     at=micros(approval.at),
                 )
             )
+            entry = AuditEntry(
+                action="agreement.approved",
+                subject=f"agreement:{digest}",
+                at=approval.at,
+                after=digest,
+                why=approval.note,
+                details={"approval": approval.approval_id, "name": approval.name, "role": approval.role},
+            )
+            append(connection, entry)
         return approval
 
     def approvals(self, digest: str | None = None) -> list[Approval]:

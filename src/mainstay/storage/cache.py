@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import BindParameter, Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from mainstay.models.cache.answers import dumps, loads
 from mainstay.models.cache.ports import Entry, Label, Near, Source, Wording
@@ -135,13 +135,8 @@ class SqlCache:
                 if not found:
                     return []
                 ids = [entry_id for entry_id, _, _ in found]
-                there = set(
-                    connection.scalars(
-                        select(cached_answer.c.entry_id).where(
-                            cached_answer.c.entry_id.in_(ids), cached_answer.c.expires > micros(at)
-                        )
-                    )
-                )
+                asked = {"now": micros(at), **{f"e{n}": entry_id for n, entry_id in enumerate(ids)}}
+                there = {row[0] for row in _there(len(ids)).run(connection, asked)}
                 if len(there) == len(ids):
                     return [Near(entry_id=i, question=question, similarity=score) for i, question, score in found]
                 with self._lock:
@@ -157,14 +152,16 @@ class SqlCache:
             connection, {"at_place": place, "since": newest - _OVERLAP_US, "most": self._most}
         ).fetchall()
         with self._lock:
-            unknown = [row.entry_id for row in reversed(since) if row.entry_id not in held.known]
+            known = held.known
+            unknown = [entry_id for entry_id, _ in reversed(since) if entry_id not in known]
         rows: list[Any] = []
         for start in range(0, len(unknown), _MANY):
             some = unknown[start : start + _MANY]
             rows += _vectors(len(some)).run(connection, {f"e{n}": entry_id for n, entry_id in enumerate(some)})
         with self._lock:
             held.add(rows)
-            held.newest = max([held.newest, *(row.created for row in since)])
+            if since:
+                held.newest = max(held.newest, since[0][1])  # the newest comes first
             if len(held.ids) > self._most:
                 held.drop(set(held.ids[: len(held.ids) - self._most]))
             others = [name for name in self._places if name != place]
@@ -289,7 +286,8 @@ _SINCE = Hot(
     select(cached_answer.c.entry_id, cached_answer.c.created)
     .where(_HERE, cached_answer.c.vector.is_not(None), cached_answer.c.created >= bindparam("since"))
     .order_by(cached_answer.c.created.desc())
-    .limit(bindparam("most"))
+    .limit(bindparam("most")),
+    by_place=True,
 )
 _SAME_GONE = Hot(delete(cached_answer).where(_SAME))
 _PUT = Hot(insert(cached_answer), columns=cached_answer.c.keys())
@@ -300,6 +298,13 @@ _PUT_SOURCE = Hot(insert(cached_source), columns=cached_source.c.keys())
 def _vectors(count: int) -> Hot:
     wanted = (cached_answer.c.entry_id, cached_answer.c.read_set, cached_answer.c.question, cached_answer.c.vector)
     return Hot(select(*wanted).where(cached_answer.c.entry_id.in_([bindparam(f"e{n}") for n in range(count)])))
+
+
+@cache
+def _there(count: int) -> Hot:
+    names: list[BindParameter[str]] = [bindparam(f"e{n}") for n in range(count)]
+    wanted = (cached_answer.c.entry_id.in_(names), cached_answer.c.expires > bindparam("now"))
+    return Hot(select(cached_answer.c.entry_id).where(*wanted), by_place=True)
 
 
 @cache

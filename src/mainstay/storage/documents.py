@@ -18,7 +18,10 @@ from mainstay.access.acl import Acl
 from mainstay.corpus.ports import AccessRule, Changed, DocumentRecord, IndexedDocument, Known, Prepared, Surroundings
 from mainstay.errors import Conflict
 from mainstay.models.embedders import EmbedderIdentity
+from mainstay.records.audit import AuditEntry
+from mainstay.records.audit.events import MAX_LIST
 from mainstay.storage.access import class_for
+from mainstay.storage.audit import append
 from mainstay.storage.cache import forget_documents
 from mainstay.storage.database import Database, put_fact
 from mainstay.storage.facts import Facts
@@ -149,11 +152,13 @@ class SqlDocuments:
 
     def put(self, documents: Sequence[Prepared], at: datetime) -> None:
         """Keep these documents, replacing what their ids held; one transaction."""
+        said: list[AuditEntry] = []
         with self._write() as connection:
             for prepared in documents:
-                self._put(connection, prepared, at)
+                self._put(connection, prepared, at, said)
+            append(connection, *said)
 
-    def _put(self, connection: Connection, prepared: Prepared, at: datetime) -> None:
+    def _put(self, connection: Connection, prepared: Prepared, at: datetime, said: list[AuditEntry]) -> None:
         held = connection.execute(
             select(document.c.number, document.c.created).where(document.c.doc_id == prepared.doc_id)
         ).first()
@@ -166,7 +171,7 @@ class SqlDocuments:
             "media_type": prepared.media_type,
             "version": prepared.version,
             "raw_digest": prepared.raw_digest,
-            "class_id": class_for(connection, prepared.rule.origin, prepared.rule.acl, at),
+            "class_id": class_for(connection, prepared.rule.origin, prepared.rule.acl, at, said),
             "own_access": "" if prepared.own_access is None else _dump_acl(prepared.own_access),
             "metadata": dump_metadata(prepared.metadata),
             "language": prepared.language,
@@ -236,34 +241,45 @@ class SqlDocuments:
 
     def move(self, doc_id: str, *, path: str, uri: str, rule: AccessRule, at: datetime) -> None:
         """The same document under another path: its id, version and chunks stay."""
+        said: list[AuditEntry] = []
         with self._write() as connection:
-            number = connection.scalar(select(document.c.number).where(document.c.doc_id == doc_id))
-            if number is None:
+            held = connection.execute(
+                select(document.c.number, document.c.path, document.c.class_id).where(document.c.doc_id == doc_id)
+            ).first()
+            if held is None:
                 return
+            class_id = class_for(connection, rule.origin, rule.acl, at, said)
             connection.execute(
                 update(document)
-                .where(document.c.number == number)
-                .values(
-                    path=path, uri=uri, class_id=class_for(connection, rule.origin, rule.acl, at), updated=micros(at)
-                )
+                .where(document.c.number == held.number)
+                .values(path=path, uri=uri, class_id=class_id, updated=micros(at))
             )
-            _restate(connection, [number])
-            _log(connection, "access", [number], at)
+            _restate(connection, [held.number])
+            _log(connection, "access", [held.number], at)
+            if class_id != held.class_id:
+                said.append(_access_entry(doc_id, rule, at, moved_from=held.path))
+            append(connection, *said)
 
     def apply_access(self, source_name: str, rules: Mapping[str, AccessRule], at: datetime) -> int:
         """Bring the access of these paths to these rules, all at once; returns how many documents changed class.
 
         A rule whose text changed is one row however many documents stand under it.
         """
+        said: list[AuditEntry] = []
         with self._write() as connection:
-            class_ids = {rule: class_for(connection, rule.origin, rule.acl, at) for rule in set(rules.values())}
+            in_order = sorted(set(rules.values()), key=lambda rule: rule.origin)
+            class_ids = {rule: class_for(connection, rule.origin, rule.acl, at, said) for rule in in_order}
             rows = connection.execute(
-                select(document.c.number, document.c.path, document.c.class_id).where(document.c.source == source_name)
+                select(document.c.number, document.c.doc_id, document.c.path, document.c.class_id).where(
+                    document.c.source == source_name
+                )
             ).all()
             moved: dict[int, list[int]] = {}
+            names: dict[AccessRule, list[str]] = {}
             for row in rows:
                 if row.path in rules and class_ids[rules[row.path]] != row.class_id:
                     moved.setdefault(class_ids[rules[row.path]], []).append(row.number)
+                    names.setdefault(rules[row.path], []).append(row.doc_id)
             for class_id, numbers in moved.items():
                 for some in _batches(numbers):
                     connection.execute(
@@ -273,10 +289,13 @@ class SqlDocuments:
                     )
                 _restate(connection, numbers)
                 _log(connection, "access", numbers, at)
+            said += [_moved_entry(source_name, rule, sorted(held), at) for rule, held in names.items()]
+            append(connection, *said)
             return sum(len(numbers) for numbers in moved.values())
 
     def set_access(self, doc_id: str, rule: AccessRule, at: datetime) -> None:
         """Give one document a rule of its own."""
+        said: list[AuditEntry] = []
         with self._write() as connection:
             number = connection.scalar(select(document.c.number).where(document.c.doc_id == doc_id))
             if number is not None:
@@ -284,35 +303,55 @@ class SqlDocuments:
                     update(document)
                     .where(document.c.number == number)
                     .values(
-                        class_id=class_for(connection, rule.origin, rule.acl, at),
+                        class_id=class_for(connection, rule.origin, rule.acl, at, said),
                         own_access=_dump_acl(rule.acl),
                         updated=micros(at),
                     )
                 )
                 _restate(connection, [number])
                 _log(connection, "access", [number], at)
+                append(connection, *said, _access_entry(doc_id, rule, at))
 
     def remove(self, doc_ids: Sequence[str], at: datetime) -> int:
         """Delete documents with every version, chunk and vector of theirs; returns how many there were."""
         with self._write() as connection:
             removed = 0
+            said: list[AuditEntry] = []
             for some in _batches(doc_ids):
-                numbers = list(connection.scalars(select(document.c.number).where(document.c.doc_id.in_(some))))
+                rows = connection.execute(_DELETED.where(document.c.doc_id.in_(some))).all()
+                numbers = [row.number for row in rows]
+                said += [_deleted_entry(row, at) for row in rows]
                 _drop_chunks(connection, numbers)
                 connection.execute(delete(document_version).where(document_version.c.doc_id.in_(some)))
                 connection.execute(delete(document).where(document.c.number.in_(numbers)))
                 forget_documents(connection, some)
                 _log(connection, "remove", numbers, at)
                 removed += len(numbers)
+            append(connection, *said)
             return removed
 
-    def note_sync(self, name: str, *, kind: str, root: str, state: str, detail: str, at: datetime) -> None:
-        """Record how a source's last synchronisation went."""
+    def note_sync(
+        self,
+        name: str,
+        *,
+        kind: str,
+        root: str,
+        state: str,
+        detail: str,
+        at: datetime,
+        done: Mapping[str, int] | None = None,
+    ) -> None:
+        """Record how a source's last synchronisation went. ``done`` counts what it did: if anything, the audit log hears of it."""
         with self._write() as connection:
-            connection.execute(delete(source).where(source.c.name == name))
+            held = connection.execute(delete(source).where(source.c.name == name).returning(source.c.state)).first()
             connection.execute(
                 insert(source).values(name=name, kind=kind, root=root, state=state, detail=detail, synced_at=micros(at))
             )
+            counts = {what: count for what, count in (done or {}).items() if count}
+            if counts or held is None or held.state != state:
+                details = {**counts, "kind": kind, "state": state, "problems": detail.count("\n") + 1 if detail else 0}
+                entry = AuditEntry(action="source.synced", subject=f"source:{name}", at=at, details=details)
+                append(connection, entry)
 
     def count_by_source(self) -> dict[str, int]:
         """How many documents each source holds."""
@@ -322,11 +361,12 @@ class SqlDocuments:
             )
             return {row.source: row.documents for row in rows}
 
-    def forget_source(self, name: str) -> None:
+    def forget_source(self, name: str, at: datetime) -> None:
         """Forget that a source was ever synchronised or remembered."""
         with self._write() as connection:
             connection.execute(delete(source).where(source.c.name == name))
             connection.execute(delete(fact).where(fact.c.name == f"source:{name}"))
+            append(connection, AuditEntry(action="source.forgotten", subject=f"source:{name}", at=at))
 
     # -- the truth: reading, always inside a Scope ---------------------------------------------------------------------
 
@@ -594,6 +634,44 @@ def _log(connection: Connection, kind: str, numbers: Sequence[int], at: datetime
             insert(change),
             [{"n": first + i, "kind": kind, "document": number, "at": micros(at)} for i, number in enumerate(numbers)],
         )
+
+
+_DELETED = select(document.c.number, document.c.doc_id, document.c.source, document.c.path, document.c.version)
+
+
+def _deleted_entry(row: Any, at: datetime) -> AuditEntry:
+    """What the audit log hears of a document that goes: which it was, and where it stood."""
+    return AuditEntry(
+        action="document.deleted",
+        subject=f"document:{row.doc_id}",
+        at=at,
+        before={"version": row.version},
+        details={"source": row.source, "path": row.path},
+    )
+
+
+def _access_entry(doc_id: str, rule: AccessRule, at: datetime, *, moved_from: str = "") -> AuditEntry:
+    """One document whose access changed; what its rule says, the log holds under the rule's place."""
+    more = {"moved_from": moved_from} if moved_from else {}
+    after = {"allow": list(rule.acl.allow), "deny": list(rule.acl.deny)}
+    return AuditEntry(
+        action="document.access",
+        subject=f"document:{doc_id}",
+        at=at,
+        after=after,
+        details={"rule": rule.origin, **after, **more},
+    )
+
+
+def _moved_entry(source_name: str, rule: AccessRule, doc_ids: Sequence[str], at: datetime) -> AuditEntry:
+    """Documents that came under another rule together: how many, the first of them, and a hash over all."""
+    return AuditEntry(
+        action="documents.access",
+        subject=f"source:{source_name}",
+        at=at,
+        after=list(doc_ids),
+        details={"rule": rule.origin, "documents": len(doc_ids), "first": list(doc_ids[:MAX_LIST])},
+    )
 
 
 def _drop_chunks(connection: Connection, numbers: Sequence[int]) -> None:

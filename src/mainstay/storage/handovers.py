@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import Row, delete, exists, insert, literal, select, update
 
 from mainstay.handover import HandOver, Source, State
+from mainstay.records.audit import AuditEntry
+from mainstay.storage.audit import append
 from mainstay.storage.database import Database
 from mainstay.storage.rows import dumps, micros, moment
 from mainstay.storage.schema import handover as table
@@ -76,13 +78,29 @@ class SqlHandOvers:
         if not _can_be(handover_id):
             return False
         with self._db.write(alone=False, fence=self._fence) as connection:
-            return bool(
-                connection.execute(
-                    update(table)
-                    .where(table.c.handover_id == handover_id, table.c.state.in_(only_from))
-                    .values(state=state, detail=detail, updated=micros(at))
-                ).rowcount
+            standing = select(table.c.state, table.c.principal).where(
+                table.c.handover_id == handover_id, table.c.state.in_(only_from)
             )
+            held = connection.execute(standing.with_for_update()).first()
+            if held is None:
+                return False
+            connection.execute(
+                update(table)
+                .where(table.c.handover_id == handover_id)
+                .values(state=state, detail=detail, updated=micros(at))
+            )
+            if held.state != state:
+                entry = AuditEntry(
+                    action=f"handover.{state}",
+                    subject=f"handover:{handover_id}",
+                    at=at,
+                    before=held.state,
+                    after=str(state),
+                    details={"asked_by": held.principal},
+                    owner=held.principal if held.principal.startswith("user:") else "",
+                )
+                append(connection, entry)
+            return True
 
     def mark_sent(self, handover_id: str, way: str, *, at: datetime) -> None:
         with self._db.write(alone=False, fence=self._fence) as connection:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import cache
@@ -31,8 +31,20 @@ from sqlalchemy import (
     update,
 )
 
-from mainstay.agreement.budgets import MoneyScope, Payer
-from mainstay.agreement.ledger import Axis, Booked, Hold, HoldState, ReportRow, Spent, Standing, cost, granted, wanted
+from mainstay.agreement.budgets import SERVICE, MoneyScope, Payer
+from mainstay.agreement.ledger import (
+    AUDIT,
+    Axis,
+    Booked,
+    Hold,
+    HoldState,
+    ReportRow,
+    Spent,
+    Standing,
+    cost,
+    granted,
+    wanted,
+)
 from mainstay.storage.database import Database, upsert
 from mainstay.storage.hot import Hot
 from mainstay.storage.rows import dumps, micros, moment
@@ -47,6 +59,8 @@ SHORTEST_MEMORY = timedelta(days=1)
 FORGOTTEN = timedelta(hours=1)
 """A hold that is open so long after its time says that nobody sweeps."""
 UNFINISHED = "unfinished"
+OWN = "service"
+"""How calls end that no question asked for: vectors of documents and of the cache."""
 CARRIED = "carried"
 _DAY_US = 86_400_000_000
 _NOTHING = Usage()
@@ -57,8 +71,9 @@ _USED = money_scope.c.settled_n + money_scope.c.held_n
 class SqlLedger:
     """``agreement.ledger.Ledger`` over SQL."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._db, self._clock = database, clock
+    def __init__(self, database: Database, clock: Clock, *, settle: Callable[[], object] = lambda: None) -> None:
+        """``settle`` is called before a report: what this process has measured and not yet written is written then."""
+        self._db, self._clock, self._settle = database, clock, settle
         self._locks = database.dialect == "postgresql"
 
     # -- before a call -------------------------------------------------------------------------------------------------
@@ -117,9 +132,9 @@ class SqlLedger:
             used = self._used(connection, asked.scopes)
             missing = [scope for scope in asked.scopes if scope.scope_id not in used]
             if missing:
-                # On PostgreSQL a new row may make others wait. The request's own is nobody else's; the rest is made
-                # apart, while no lock is held.
-                if self._locks and any(scope.kind != "request" for scope in missing):
+                # A budget's scope is made apart: while no lock is held, since on PostgreSQL a new row may make others
+                # wait; and so that it stays when this call is refused. The request's own is nobody else's.
+                if any(scope.kind != "request" for scope in missing):
                     return None
                 if self._add_scopes(connection, missing) < len(missing):
                     return None
@@ -139,24 +154,34 @@ class SqlLedger:
         with self._db.write(alone=False, durable=False) as connection:
             self._add_scopes(connection, [scope for scope in scopes if scope.kind != "request"])
 
-    def _add_scopes(self, connection: Connection, scopes: Iterable[MoneyScope]) -> int:
-        """New scopes with nothing on them, in the order of ids; how many were new."""
-        return sum(
-            _NEW_SCOPE.run(
-                connection,
-                {
-                    "scope_id": scope.scope_id,
-                    "kind": scope.kind,
-                    "name": scope.name,
-                    "window_start": micros(scope.window_start),
-                    "window_end": micros(scope.window_end),
-                    "limit_n": scope.limit_n,
-                    "settled_n": 0,
-                    "held_n": 0,
-                },
-            ).rowcount
-            for scope in scopes
-        )
+    def _add_scopes(self, connection: Connection, scopes: Iterable[MoneyScope], besides: str = "") -> int:
+        """New scopes, in the order of ids; how many were new. A budget may be added in the middle of its window: what that
+        has cost already stands on it from the beginning, and an entry says so.
+
+        No hold names a scope that is not there, so nothing counts twice: but for ``besides``, the hold that the caller is
+        booking in this transaction.
+        """
+        new = [scope for scope in scopes if self._add_scope(connection, scope)]
+        for scope in new:
+            if scope.kind != "request":
+                before = Booked(settled_n=_spent_before(connection, scope, besides))
+                if before.settled_n:
+                    self._move(connection, [scope], settled_n=before.settled_n)
+                _carry(connection, scope.scope_id, before, micros(self._clock.now()))
+        return len(new)
+
+    def _add_scope(self, connection: Connection, scope: MoneyScope) -> bool:
+        row = {
+            "scope_id": scope.scope_id,
+            "kind": scope.kind,
+            "name": scope.name,
+            "window_start": micros(scope.window_start),
+            "window_end": micros(scope.window_end),
+            "limit_n": scope.limit_n,
+            "settled_n": 0,
+            "held_n": 0,
+        }
+        return _NEW_SCOPE.run(connection, row).rowcount > 0
 
     def _move(
         self, connection: Connection, scopes: Sequence[MoneyScope], *, held_n: int = 0, settled_n: int = 0
@@ -195,7 +220,7 @@ class SqlLedger:
             row = {**_row(hold, "settled"), **closing}
             added = connection.execute(_new(connection, table), row).rowcount
             if added and actual_n:
-                self._add_scopes(connection, hold.scopes)
+                self._add_scopes(connection, hold.scopes, hold.hold_id)
                 self._book(connection, hold, "breach", now, settled_n=actual_n)
 
     def _close_late(self, hold: Hold, closing: dict[str, Any], actual_n: int, now: datetime) -> None:
@@ -207,7 +232,7 @@ class SqlLedger:
                 row = {**_row(hold, "late"), **closing}
                 if not connection.execute(_new(connection, table), row).rowcount:
                     return
-            self._add_scopes(connection, hold.scopes)
+            self._add_scopes(connection, hold.scopes, hold.hold_id)
             self._book(connection, hold, "late", now, settled_n=actual_n)
 
     def _book(
@@ -280,7 +305,10 @@ class SqlLedger:
         if not scopes:
             return 0
         used, overdue = self._looked(scopes, now)
-        if overdue and self.sweep(now):
+        begun = any(scope.scope_id not in used and scope.kind != "request" for scope in scopes)
+        if begun:
+            self._begin(scopes)
+        if (overdue and self.sweep(now)) or begun:
             used, _ = self._looked(scopes, now)
         return max(0, min(scope.limit_n - used.get(scope.scope_id, 0) for scope in scopes))
 
@@ -352,7 +380,8 @@ class SqlLedger:
     # -- what it was for -----------------------------------------------------------------------------------------------
 
     def report(self, *, by: Axis, since: datetime | None = None, until: datetime | None = None) -> list[ReportRow]:
-        outcome = func.coalesce(measure.c.status, trace.c.status, UNFINISHED)
+        nobody_asked = case((table.c.purpose == AUDIT, AUDIT), (table.c.principal == SERVICE, OWN), else_=UNFINISHED)
+        outcome = func.coalesce(measure.c.status, trace.c.status, nobody_asked)
         axis = {
             "day": table.c.created // _DAY_US,
             "user": table.c.principal,
@@ -396,6 +425,7 @@ class SqlLedger:
             _count(of.state == "expired").label("lost"),
         ).group_by(of.axis)
         assert tuple(wanted_rows.selected_columns.keys())[1:] == _COUNTS
+        self._settle()
         with self._db.read() as connection:
             rows = [tuple(row) for row in connection.execute(wanted_rows)]
         return _report(by, rows)
@@ -572,6 +602,24 @@ def _forget(connection: Connection, holds: Sequence[str], over: ColumnElement[bo
 def _drop(connection: Connection, scopes: Sequence[str]) -> None:
     connection.execute(delete(money_scope).where(money_scope.c.scope_id.in_(scopes)))
     connection.execute(delete(money_entry).where(money_entry.c.reason == CARRIED, money_entry.c.hold_id.in_(scopes)))
+
+
+def _spent_before(connection: Connection, scope: MoneyScope, besides: str) -> int:
+    """What calls of this payer that began in this window have cost, or cost at most if they still run.
+
+    A running call does not name the scope, so it could not give back here what it does not use: it counts as a whole, and
+    for good. Calls that were forgotten, and lost ones, count as nothing.
+    """
+    amount = _sum(case((table.c.state == "open", table.c.amount_n), else_=table.c.settled_n)).label("amount_n")
+    where = [*_between(scope.window_start, scope.window_end), table.c.hold_id != besides]
+    if scope.kind == "team":
+        rows = connection.execute(select(table.c.team, amount).where(*where).group_by(table.c.team)).all()
+        return sum(int(row.amount_n) for row in rows if row.team and scope.name in json.loads(row.team))
+    if scope.kind == "user":
+        where.append(table.c.principal == scope.name)
+    elif scope.kind == "key":
+        where.append(table.c.key_id == scope.name)
+    return int(connection.scalar(select(amount).where(*where)) or 0)
 
 
 def _carry(connection: Connection, scope_id: str, amount: Booked, at: int | None) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Double, and_, case, cast, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Double, Select, and_, case, cast, delete, func, select, union_all
 
 from mainstay.agreement.budgets import window
-from mainstay.agreement.ports import Counts, Shares, Slice, Spent, Timing
+from mainstay.agreement.ports import Counts, Limit, Shares, Slice, Spent, Timing
 from mainstay.agreement.terms import Payer, Period
 from mainstay.records.measures import TURNED_AWAY, Measured
 from mainstay.storage.database import Database, upsert
@@ -20,8 +22,16 @@ from mainstay.storage.schema import cache_audit, measure, money_scope
 ANSWERS = "answer"  # the kind of requests that objectives are about
 WIDEST_READ = 100_000
 """Ranks further apart than this are fetched one by one."""
+STRIPES, OF_EACH = 32, 128
+"""How a sample is taken: so many pieces of the time, and so many times out of each."""
+FEW = 5_000
+"""So many are sorted without looking at a sample first."""
+MARGINS = (0.02, 0.1)
+"""How far from where the sample has them ranks are looked for, as shares; then everywhere."""
 _KINDS: dict[Payer, tuple[str, ...]] = {"service": (), "team": ("group",), "user": ("user", "service"), "key": ()}
-_WORKED = and_(measure.c.kind == ANSWERS, measure.c.status != TURNED_AWAY)
+_WORKED = measure.c.status != TURNED_AWAY
+_RAN = and_(measure.c.failed == 0, _WORKED)
+"""A failure is quick or slow for reasons of its own: it counts as a failure, not as a time."""
 
 
 def put_measure(connection: Connection, measured: Measured) -> None:
@@ -76,23 +86,30 @@ class SqlMeasures:
             return int(connection.execute(delete(measure).where(measure.c.at < micros(before))).rowcount)
 
     def counts(self, held: Slice) -> Counts:
-        worked, cost = case((_WORKED, 1), else_=0), cast(measure.c.cost_n, Double)
+        return self.read(held, ())[0]
+
+    def read(self, held: Slice, limits: Sequence[Limit]) -> tuple[Counts, Mapping[Limit, tuple[int, int]]]:
+        timed: list[Timing] = sorted({timing for timing, _ in limits})
         wanted = select(
-            func.sum(worked),
-            func.sum(1 - worked),
-            func.sum(measure.c.failed * worked),
-            func.sum(measure.c.cached * worked),
+            func.count(),
+            _many(measure.c.status == TURNED_AWAY),
+            _many(measure.c.failed == 1, _WORKED),
+            _many(measure.c.cached == 1, _WORKED),
             func.sum(measure.c.cost_n),
-            func.sum(cost * cost),
+            func.sum(cast(measure.c.cost_n, Double) * measure.c.cost_n),
             func.max(measure.c.cost_n),
             *_shares(measure.c.grounded),
             *_shares(measure.c.covered),
+            *(_many(measure.c[timing].is_not(None), _RAN) for timing in timed),
+            *(_late(timing, than_ms) for timing, than_ms in limits),
         ).where(*_in(held))
         with self._db.read() as connection:
-            row = connection.execute(wanted).one()
+            row = connection.execute(_scanned(connection, wanted, held)).one()
         whole = [0 if value is None else value for value in row]
+        events = {timing: int(count) for timing, count in zip(timed, whole[13:], strict=False)}
+        late = whole[13 + len(timed) :]
         return Counts(
-            requests=int(whole[0]),
+            requests=int(whole[0]) - int(whole[1]),
             turned_away=int(whole[1]),
             failed=int(whole[2]),
             cached=int(whole[3]),
@@ -101,37 +118,31 @@ class SqlMeasures:
             dearest=int(whole[6]),
             grounded=Shares(events=int(whole[7]), total=float(whole[8]), some=int(whole[9])),
             covered=Shares(events=int(whole[10]), total=float(whole[11]), some=int(whole[12])),
-        )
+        ), {limit: (events[limit[0]], int(count)) for limit, count in zip(limits, late, strict=True)}
 
     def slower(self, held: Slice, timing: Timing, than_ms: float) -> tuple[int, int]:
-        time = measure.c[timing]
-        late = func.sum(case((time > than_ms, 1), else_=0))
-        wanted = select(func.count(), late).where(*_in(held), *_timed(time))
+        wanted = select(func.count(measure.c[timing]), _late(timing, than_ms)).where(*_in(held), _RAN)
         with self._db.read() as connection:
-            events, bad = connection.execute(wanted).one()
-        return int(events), int(bad or 0)
+            events, bad = connection.execute(_scanned(connection, wanted, held)).one()
+        return int(events), int(bad)
 
-    def ranked(self, held: Slice, timing: Timing, ranks: Sequence[int]) -> list[float]:
-        """One sorted read of what lies between the lowest and the highest rank, from the nearer end: the database keeps no
-        more rows in order than up to there."""
-        if not ranks:
-            return []
+    def ranked(self, held: Slice, timing: Timing, ranks: Sequence[int], *, of: int | None = None) -> list[float]:
+        """A sample says about where the ranks are. What lies there alone is put in order; that they are there is counted,
+        not believed."""
         time = measure.c[timing]
-        base = select(time).where(*_in(held), *_timed(time))
-        low, high = min(ranks), max(ranks)
+        base = _Times(held, time)
         with self._db.read() as connection:
+            events = base.count(connection) if of is None else of
+            wanted = sorted({rank for rank in ranks if 1 <= rank <= events})
+            if not wanted:
+                return []
+            low, high = wanted[0], wanted[-1]
             if high - low > WIDEST_READ:
-                found = {rank: connection.scalar(base.order_by(time).offset(rank - 1).limit(1)) for rank in set(ranks)}
-                return [float(value) for rank in ranks if (value := found[rank]) is not None]
-            events = int(connection.scalar(select(func.count()).where(*_in(held), *_timed(time))) or 0)
-            high = min(high, events)
-            if low - 1 <= events - high:
-                read = base.order_by(time).offset(low - 1).limit(high - low + 1)
-                values = list(connection.scalars(read))
+                found = {rank: value for rank in wanted for value in base.between(connection, rank, rank, events)}
             else:
-                read = base.order_by(time.desc()).offset(events - high).limit(high - low + 1)
-                values = list(connection.scalars(read))[::-1]
-        return [float(values[rank - low]) for rank in ranks if 0 <= rank - low < len(values)]
+                values = base.between(connection, low, high, events)
+                found = {rank: values[rank - low] for rank in wanted if rank - low < len(values)}
+        return [float(found[rank]) for rank in ranks if rank in found]
 
     def audits(self, since: datetime, until: datetime) -> tuple[int, int]:
         wanted = select(func.count(), func.sum(1 - cache_audit.c.agreed)).where(
@@ -176,10 +187,98 @@ def _in(held: Slice) -> list[ColumnElement[bool]]:
     return where
 
 
-def _timed(time: Any) -> list[ColumnElement[bool]]:
-    """A failure is quick or slow for reasons of its own: it counts as a failure, not as a time."""
-    return [measure.c.status != TURNED_AWAY, measure.c.failed == 0, time.is_not(None)]
+def _late(timing: Timing, than_ms: float) -> ColumnElement[int]:
+    return _many(measure.c[timing] > than_ms, _RAN)
+
+
+def _many(*conditions: ColumnElement[bool]) -> ColumnElement[int]:
+    """How many rows are so. What is rare stands first: a row that is not so costs no more than that."""
+    return func.count().filter(*conditions)
+
+
+def _scanned(connection: Connection, wanted: Any, held: Slice) -> Any:
+    """Without the index by time where most of the table is wanted: SQLite does not see that by itself, and looks up row by
+    row."""
+    if connection.dialect.name != "sqlite":
+        return wanted
+    first, last = (connection.scalar(select(end(measure.c.at))) for end in (func.min, func.max))
+    if first is None or last is None:
+        return wanted
+    since, until = micros(held.since) or 0, micros(held.until) or 0
+    most = 2 * (min(until, last) - max(since, first)) > last - first
+    return wanted.with_hint(measure, "NOT INDEXED", "sqlite") if most else wanted
+
+
+class _Times:
+    """The times of one slice, in order."""
+
+    def __init__(self, held: Slice, time: Any) -> None:
+        self._held, self._time = held, time
+        self._where = [*_in(held), _RAN, time.is_not(None)]
+
+    def count(self, connection: Connection, *more: ColumnElement[bool]) -> int:
+        wanted = select(func.count()).select_from(measure).where(*self._where, *more)
+        return int(connection.scalar(_scanned(connection, wanted, self._held)) or 0)
+
+    def between(self, connection: Connection, low: int, high: int, events: int) -> list[float]:
+        """Those at ranks ``low`` to ``high`` of ``events``."""
+        if events > FEW:
+            sample = self._sample(connection)
+            for margin in MARGINS:
+                values = self._around(connection, low, high, events, sample, margin)
+                if values is not None:
+                    return values
+        return self._sorted(connection, low, high, events)
+
+    def _around(
+        self, connection: Connection, low: int, high: int, events: int, sample: Sequence[float], margin: float
+    ) -> list[float] | None:
+        """The same, looked for near where the sample has them; None when they are not there."""
+        if not sample:
+            return None
+        first = math.floor((low / events - margin) * len(sample))
+        last = math.ceil((high / events + margin) * len(sample))
+        above = self._time >= sample[first] if first >= 0 else None
+        below = self._time <= sample[last] if last < len(sample) else None
+        wanted = high - low + 1
+        if above is not None and 8 * (events - low) < events:  # from the upper end: nothing needs to be counted
+            values = self._read(connection, events - high, wanted, above, down=True)
+        elif below is not None and 8 * high < events:
+            values = self._read(connection, low - 1, wanted, below)
+        else:
+            less = 0 if above is None else self.count(connection, self._time < sample[first])
+            if less >= low:
+                return None
+            values = self._read(connection, low - 1 - less, wanted, *(one for one in (above, below) if one is not None))
+        return values if len(values) == wanted else None
+
+    def _sorted(self, connection: Connection, low: int, high: int, events: int) -> list[float]:
+        """From the nearer end: the database keeps no more of them in order than up to there."""
+        high = min(high, events)
+        if low - 1 <= events - high:
+            return self._read(connection, low - 1, high - low + 1)
+        return self._read(connection, events - high, high - low + 1, down=True)
+
+    def _read(
+        self, connection: Connection, skipped: int, count: int, *more: ColumnElement[bool] | None, down: bool = False
+    ) -> list[float]:
+        wanted = select(self._time).where(*self._where, *(one for one in more if one is not None))
+        wanted = wanted.order_by(self._time.desc() if down else self._time).offset(skipped).limit(count)
+        values = list(connection.scalars(_scanned(connection, wanted, self._held)))
+        return values[::-1] if down else values
+
+    def _sample(self, connection: Connection) -> list[float]:
+        """Some out of every piece of the time, in order."""
+        pieces = union_all(*(select(piece.subquery()) for piece in self._pieces()))
+        return sorted(connection.scalars(pieces))
+
+    def _pieces(self) -> Iterator[Select[Any]]:
+        start, step = self._held.since, (self._held.until - self._held.since) / STRIPES
+        for n in range(STRIPES):
+            piece = replace(self._held, since=start + n * step, until=start + (n + 1) * step)
+            wanted = select(self._time).where(*_in(piece), _RAN, self._time.is_not(None))
+            yield wanted.order_by(measure.c.at).limit(OF_EACH)
 
 
 def _shares(share: Any) -> list[Any]:
-    return [func.count(share), func.sum(share), func.sum(case((share > 0, 1), else_=0))]
+    return [func.count(share), func.sum(share), _many(share > 0)]

@@ -7,7 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select
 
+from mainstay.records.audit import AuditEntry
 from mainstay.resilience.ports import ModeEvent, Order
+from mainstay.storage.audit import append
 from mainstay.storage.database import Database, put_fact, upsert
 from mainstay.storage.rows import dumps, micros, moment
 from mainstay.storage.schema import fact
@@ -15,6 +17,7 @@ from mainstay.storage.schema import mode_event as table
 from mainstay.types import Mode
 
 ORDERED = "mode:ordered"
+ORDER = "order"
 
 
 class SqlModes:
@@ -56,7 +59,7 @@ class SqlModes:
 
 
 def _keep(connection: Connection, event: ModeEvent) -> None:
-    connection.execute(
+    kept = connection.execute(
         upsert(connection, table)
         .values(
             event_id=event.event_id,
@@ -70,6 +73,19 @@ def _keep(connection: Connection, event: ModeEvent) -> None:
         )
         .on_conflict_do_nothing()
     )
+    if kept.rowcount:
+        # ``by`` is what whoever ordered it calls themselves; who acted, the log knows by itself.
+        said = {"reason": event.reason, "detail": event.detail, "by": event.by, "process": event.process}
+        details = {**said, "before": str(event.before), "after": str(event.after), "event": event.event_id}
+        entry = AuditEntry(
+            action="mode.ordered" if event.reason == ORDER else "mode.changed",
+            subject="mode:service",
+            at=event.at,
+            before=str(event.before),
+            after=str(event.after),
+            details=details,
+        )
+        append(connection, entry)
 
 
 def _event(row: Row[Any]) -> ModeEvent:

@@ -20,7 +20,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    literal_column,
 )
+
+from mainstay.storage.redacted import Redacted, RedactedJson
 
 metadata = MetaData()
 
@@ -36,6 +39,7 @@ principal = Table(
     Column("email", Text, nullable=False, default=""),
     Column("password_hash", Text, nullable=False, default=""),
     Column("admin", Integer, nullable=False, default=0),
+    Column("role", Text, nullable=False, default="asker"),  # of whoever is no administrator
     Column("disabled", Integer, nullable=False, default=0),
     Column("created", BigInteger, nullable=False),
 )
@@ -93,7 +97,7 @@ source = Table(
     Column("kind", Text, nullable=False),
     Column("root", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("detail", Text, nullable=False, default=""),
+    Column("detail", Redacted(), nullable=False, default=""),
     Column("synced_at", BigInteger),
 )
 document = Table(
@@ -191,7 +195,44 @@ trace = Table(
     Column("status", Text, nullable=False),
     Column("visible", Text, nullable=False),  # what the asker may see of the journey
     Column("operator", Text, nullable=False),  # counts of what permission cut off: for operators alone
-    Index("trace_by_time", "at"),
+    Column("trace_id", Text, nullable=False, server_default=""),
+    Column("root_id", Text, nullable=False, server_default=""),
+    Column("parent_id", Text, nullable=False, server_default=""),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("door", Text, nullable=False, server_default=""),
+    Column("mode", Text, nullable=False, server_default=""),
+    Column("model", Text, nullable=False, server_default=""),
+    Column("release", Text, nullable=False, server_default=""),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    Column("duration_ms", Double, nullable=False, server_default="0"),
+    Column("first_ms", Double),
+    Column("cost_n", BigInteger, nullable=False, server_default="0"),
+    Column("input_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("output_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("span_count", Integer, nullable=False, server_default="0"),
+    Column("kept", Text, nullable=False, server_default="all"),
+    Column("held", Text, nullable=False, server_default=""),
+    # Everything that lists are filtered by: a search reads this index alone, whatever it looks for.
+    Index(
+        "trace_by_time",
+        *("at", "request_id", "asker", "kind", "status", "door", "mode", "model", "release"),
+        *("failed", "cost_n", "duration_ms"),
+    ),
+    Index("trace_by_asker", "asker", "at", "request_id"),
+    Index("trace_by_trace", "trace_id"),
+)
+Index(
+    "trace_failed",
+    trace.c.at,
+    trace.c.request_id,
+    sqlite_where=trace.c.failed == 1,
+    postgresql_where=trace.c.failed == 1,
+)
+Index(
+    "trace_passing",
+    trace.c.at,
+    sqlite_where=trace.c.kept == "passing",
+    postgresql_where=trace.c.kept == "passing",
 )
 
 # -- work that outlives a request --------------------------------------------------------------------------------------
@@ -211,9 +252,9 @@ job = Table(
     Column("run_at", BigInteger, nullable=False),
     Column("lease_until", BigInteger),
     Column("heartbeat_at", BigInteger),
-    Column("progress", Text, nullable=False),
-    Column("result", Text, nullable=False),
-    Column("error", Text, nullable=False),
+    Column("progress", RedactedJson(), nullable=False),
+    Column("result", RedactedJson(), nullable=False),
+    Column("error", Redacted(), nullable=False),
     Column("requested_by", Text, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
@@ -243,7 +284,7 @@ agreement_approval = Table(
     Column("digest", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("role", Text, nullable=False),
-    Column("note", Text, nullable=False),
+    Column("note", Redacted(), nullable=False),
     Column("at", BigInteger, nullable=False),
 )
 # -- money: integers in nano-dollars -----------------------------------------------------------------------------------
@@ -285,6 +326,8 @@ hold = Table(
     Index("hold_by_state", "state", "expires"),
     Index("hold_by_time", "created"),
     Index("hold_by_request", "request_id"),
+    Index("hold_by_principal", "principal", "created"),
+    Index("hold_by_key", "key_id", "created"),
 )
 # Only ever added to: what every change of money_scope was, so that its totals can be added up again. ``scopes`` are the
 # scopes that the amounts were booked on, all of them alike, as a list in order.
@@ -378,7 +421,7 @@ mode_event = Table(
     Column("before", Text, nullable=False),
     Column("after", Text, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("detail", Text, nullable=False),
+    Column("detail", Redacted(), nullable=False),
     Column("by_whom", Text, nullable=False),
     Index("mode_event_by_time", "at"),
 )
@@ -390,10 +433,207 @@ handover = Table(
     Column("request_id", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("principal", Text, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", Redacted(), nullable=False),
     Column("state", Text, nullable=False),
-    Column("content", Text, nullable=False),
-    Column("detail", Text, nullable=False),
+    Column("content", RedactedJson(personal=True), nullable=False),
+    Column("detail", Redacted(personal=True), nullable=False),
     Column("updated", BigInteger, nullable=False),
     Index("handover_by_state", "state", "at"),
+)
+# -- who is signed in at the console -----------------------------------------------------------------------------------
+session = Table(
+    "session",
+    metadata,
+    Column("token_hash", Text, primary_key=True),  # SHA-256 of what the cookie holds
+    Column("principal", Text, nullable=False),
+    Column("display", Text, nullable=False),
+    Column("asserted", Text),  # groups, as an identity provider asserted them at sign-in; none: it was not asked
+    Column("credential", Text, nullable=False),  # what was shown: password, key, token, provider
+    Column("key_id", Text, nullable=False),  # of the key that was shown, never the key itself
+    Column("created", BigInteger, nullable=False),
+    Column("seen", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Index("session_by_principal", "principal", "created"),
+    Index("session_by_expiry", "expires"),
+)
+# -- the audit log -----------------------------------------------------------------------------------------------------
+# One row: how large the log is, and the right edge of its tree. Who appends locks it first.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("one", Integer, primary_key=True, autoincrement=False),
+    Column("log_id", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("peaks", Text, nullable=False),  # hex, the largest first
+)
+# A head line that stays for ever, and a body (encrypted, with the salt of its digest) that goes when its owner is erased.
+audit_event = Table(
+    "audit_event",
+    metadata,
+    Column("n", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("leaf", LargeBinary, nullable=False),
+    Column("salt", LargeBinary),
+    Column("body", LargeBinary),
+    Index("audit_event_by_action", "action", "n"),
+    Index("audit_event_by_owner", "owner", "n"),
+)
+_KEPT = and_(audit_event.c.action == literal_column("'decision'"), audit_event.c.body.is_not(None))
+Index("audit_event_kept", audit_event.c.at, sqlite_where=_KEPT, postgresql_where=_KEPT)
+# Complete subtrees of level 1 and more: ``position * 2**level`` is their first leaf.
+audit_node = Table(
+    "audit_node",
+    metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+audit_key = Table(
+    "audit_key",
+    metadata,
+    Column("owner", Text, primary_key=True),  # the pseudonym under which the log speaks of them
+    Column("name", Text, nullable=False, unique=True),
+    Column("secret", LargeBinary, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("public", Text, nullable=False),
+    Column("signature", Text, nullable=False),
+)
+# Which head each witness has got last, and why it has not got a newer one.
+audit_sent = Table(
+    "audit_sent",
+    metadata,
+    Column("way", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("trouble", Redacted(), nullable=False),
+)
+# Nothing of this subject is erased or forgotten while it stands.
+legal_hold = Table(
+    "legal_hold",
+    metadata,
+    Column("hold_id", Text, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("why", Redacted(), nullable=False),
+    Column("placed_by", Text, nullable=False),
+    Column("placed", BigInteger, nullable=False),
+    Column("lifted", BigInteger),
+    Index("legal_hold_by_subject", "subject", "lifted"),
+)
+# Where in the log the decision record of a request stands.
+decision = Table(
+    "decision",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+)
+# -- traces of other programs, and texts that a service wants kept -----------------------------------------------------
+# The summary of such a trace is a row of ``trace``, by the name ``trace_`` and its id.
+span = Table(
+    "span",
+    metadata,
+    Column("trace_id", Text, primary_key=True),
+    Column("span_id", Text, primary_key=True),
+    Column("parent_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("duration_ms", Double, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("error_class", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_n", BigInteger, nullable=False),
+    Column("first_ms", Double),
+)
+# What a step says of itself, apart: who draws ten thousand steps does not read it.
+span_detail = Table(
+    "span_detail",
+    metadata,
+    Column("trace_id", Text, primary_key=True),
+    Column("span_id", Text, primary_key=True),
+    Column("attributes", Text, nullable=False),
+)
+trace_content = Table(
+    "trace_content",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("part", Text, primary_key=True),  # the span it belongs to; empty: the request itself
+    Column("at", BigInteger, nullable=False),
+    Column("content", Text, nullable=False),
+    Index("trace_content_by_time", "at"),
+)
+# -- what came of answers ----------------------------------------------------------------------------------------------
+outcome = Table(
+    "outcome",
+    metadata,
+    Column("outcome_id", Text, primary_key=True),
+    Column("request_id", Text, nullable=False),
+    Column("mark", Text, nullable=False),  # the reporter's name for it: the same one again is a repetition
+    Column("kind", Text, nullable=False),
+    Column("value", Double),
+    Column("unit", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("by_whom", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("recorded", BigInteger, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("fields", Text, nullable=False),
+    UniqueConstraint("request_id", "mark"),
+    Index("outcome_by_time", "recorded"),
+    Index("outcome_by_person", "by_whom"),
+)
+# -- objectives that raise alarm ---------------------------------------------------------------------------------------
+alert = Table(
+    "alert",
+    metadata,
+    Column("alert_id", Text, primary_key=True),
+    Column("objective", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("opened", BigInteger, nullable=False),
+    Column("looked", BigInteger, nullable=False),
+    Column("windows", Text, nullable=False),  # what burns how fast, by window
+    Column("quiet_since", BigInteger),
+    Column("acknowledged", BigInteger),
+    Column("acknowledged_by", Text, nullable=False),
+    Column("note", Redacted(), nullable=False),
+    Column("told", BigInteger),  # when people were told last
+    Column("notices", Integer, nullable=False),
+    Column("resolved", BigInteger),
+    Column("resolved_told", Integer, nullable=False),
+    Index("alert_by_time", "opened"),
+)
+Index(
+    "alert_alone",
+    alert.c.objective,
+    alert.c.severity,
+    unique=True,
+    sqlite_where=alert.c.resolved.is_(None),
+    postgresql_where=alert.c.resolved.is_(None),
+)
+silence = Table(
+    "silence",
+    metadata,
+    Column("silence_id", Text, primary_key=True),
+    Column("objective", Text, nullable=False),  # empty: any
+    Column("severity", Text, nullable=False),  # empty: any
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("by_whom", Text, nullable=False),
+    Column("note", Redacted(), nullable=False),
+    Index("silence_by_end", "until"),
 )

@@ -23,6 +23,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from mainstay.errors import Invalid, MainstayError, Unavailable
 from mainstay.storage import migrations
 from mainstay.storage.database import check_fence
+from mainstay.storage.hot import at_once
 from mainstay.types import Scope
 from mainstay.workflows.ports import Fence
 
@@ -106,13 +107,13 @@ class SqliteDatabase:
             try:
                 group = self._joined(durable=durable)
                 name = f"writer_{group.members}"
-                group.connection.exec_driver_sql(f"SAVEPOINT {name}")
+                at_once(group.connection, f"SAVEPOINT {name}")
                 try:
                     if fence is not None:
                         check_fence(group.connection, fence)
                     yield group.connection
                     # Fails when SQLite has ended the transaction and the writer has not heard of it.
-                    group.connection.exec_driver_sql(f"RELEASE {name}")
+                    at_once(group.connection, f"RELEASE {name}")
                 except BaseException:
                     self._take_back(group, name)
                     raise
@@ -155,9 +156,10 @@ class SqliteDatabase:
                 wanted = "FULL" if durable else "NORMAL"
                 if connection.info.get(_SYNCED) != wanted:
                     connection.info.pop(_SYNCED, None)
-                    connection.exec_driver_sql(f"PRAGMA synchronous={wanted}")
+                    at_once(connection, f"PRAGMA synchronous={wanted}")
                     connection.info[_SYNCED] = wanted
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                connection.begin()  # for SQLAlchemy, whose ``commit`` it takes
+                at_once(connection, "BEGIN IMMEDIATE")
             except BaseException:
                 connection.close()
                 raise
@@ -177,8 +179,8 @@ class SqliteDatabase:
     def _take_back(self, group: _Group, name: str) -> None:
         """Undo one writer's changes. A full disk makes SQLite end the whole transaction: then nobody's changes stand."""
         try:
-            group.connection.exec_driver_sql(f"ROLLBACK TO {name}")
-            group.connection.exec_driver_sql(f"RELEASE {name}")
+            at_once(group.connection, f"ROLLBACK TO {name}")
+            at_once(group.connection, f"RELEASE {name}")
         except DatabaseError:
             group.failure = self._lost()
 

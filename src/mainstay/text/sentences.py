@@ -12,10 +12,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from mainstay.text.words import word_set
 
 Span = tuple[int, int]
+
+LONGEST_KEPT = 4_000
+"""Characters: the cuts of longer texts are not kept in memory."""
 
 LONG = 600
 """A sentence longer than this is cut at semicolons when it has any."""
@@ -79,10 +83,13 @@ _TERMINAL = re.compile(r"[.!?…:;。！？][\"”’'»)\]*_]*\s*$")
 
 def sentences(text: str) -> list[Span]:
     """All sentences of the text as (start, end)."""
-    found: list[Span] = []
-    for start, end in _blocks(text):
-        found.extend(_cut(text, start, end))
-    return found
+    return list(_sentences(text) if len(text) <= LONGEST_KEPT else _sentences.__wrapped__(text))
+
+
+@lru_cache(maxsize=1_024)
+def _sentences(text: str) -> tuple[Span, ...]:
+    """A passage is found for many questions, and its sentences are the same each time."""
+    return tuple([span for start, end in _blocks(text) for span in _cut(text, start, end)])
 
 
 def _blocks(text: str) -> list[Span]:

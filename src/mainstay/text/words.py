@@ -505,6 +505,12 @@ _CLAUSE_END = re.compile(r"[.;:!?()]|\b(?:but|although|whereas|aber|sondern|mais
 
 def negations(text: str, language: str = "en") -> list[Negation]:
     """All negations with their neighbourhood: four content words after, two before, within the clause."""
+    kept = len(text) <= LONGEST_KEPT
+    return list(_negations(text, language) if kept else _negations.__wrapped__(text, language))
+
+
+@lru_cache(maxsize=2_048)
+def _negations(text: str, language: str) -> tuple[Negation, ...]:
     all_words = words(text)
     found = []
     for i, word in enumerate(all_words):
@@ -515,7 +521,7 @@ def negations(text: str, language: str = "en") -> list[Negation]:
         after = _near(text, all_words, i, 1, 4, language)
         before = _near(text, all_words, i, -1, 2, language)
         found.append(Negation(word.folded, frozenset(after + before), frozenset(after or before), word.start))
-    return found
+    return tuple(found)
 
 
 def _near(text: str, all_words: list[Word], i: int, step: int, limit: int, language: str) -> list[str]:
@@ -561,10 +567,15 @@ class Name:
 
 def names(text: str) -> list[Name]:
     """Names in the text. Where capitals are common (German, headlines) only runs of two, acronyms and codes count."""
+    return list(_names(text) if len(text) <= LONGEST_KEPT else _names.__wrapped__(text))
+
+
+@lru_cache(maxsize=2_048)
+def _names(text: str) -> tuple[Name, ...]:
     all_words = [w for w in words(text) if not w.text.isdigit()]
     codes = [Name(m[0], (fold(m[0]),), m.start(), m.end()) for m in _CODE.finditer(text) if not _is_quantity(m[0])]
     if not all_words:
-        return codes
+        return tuple(codes)
     capital = [w.text[0].isupper() for w in all_words]
     crowded = len(all_words) >= 5 and (2 * sum(capital[1:]) > len(all_words) or _german_like(all_words, capital))
     coded = within((c.start, c.end) for c in codes)
@@ -577,7 +588,7 @@ def names(text: str) -> list[Name]:
         else:
             runs.append([i])
     found = [name for run in runs if (name := _name(text, all_words, run, crowded)) is not None]
-    return sorted(found + codes, key=lambda n: n.start)
+    return tuple(sorted(found + codes, key=lambda n: n.start))
 
 
 def _one_name(text: str, first: Word, second: Word) -> bool:

@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from mainstay.access.keys import Permission
 from mainstay.answering import Cited, Event, Finished, Noticed, TextPiece, admitted
 from mainstay.app import App
+from mainstay.records.spans import Context
 from mainstay.shapes import answer_view, citation_view, search_view
 from mainstay.types import Actor, Question
 from mainstay.web.bodies import QuestionBody, SearchBody
@@ -47,7 +48,9 @@ def routes(desk: Desk) -> APIRouter:
         With `stream: true`: server-sent events `delta` ({text}, to be appended), `citation`, `notice` ({text}), then `done` with
         the whole answer, whose text replaces what was streamed. An event `error` with a problem document ends a stream that broke.
         """
-        speech = Speech.begin(desk.app, body.asked(), actor, desk.own_id(request), door="answers")
+        speech = Speech.begin(
+            desk.app, body.asked(), actor, desk.own_id(request), door="answers", context=request.state.context
+        )
         if body.stream:
             return stream(_events(speech, request.state.request_id))
         return Json(answer_view(speech.whole()))
@@ -70,9 +73,11 @@ class Speech:
     events: Iterator[Event]
 
     @classmethod
-    def begin(cls, app: App, question: Question, actor: Actor, request_id: str, *, door: str) -> Speech:
+    def begin(
+        cls, app: App, question: Question, actor: Actor, request_id: str, *, door: str, context: Context
+    ) -> Speech:
         """Ask. What is wrong with the question, or keeps us from looking, is raised here, while a status can still be sent."""
-        events = app.answering.stream(question, actor, request_id=request_id, door=door)
+        events = app.answering.stream(question, actor, request_id=request_id, door=door, context=context)
         first = next(events)
         return cls(_completed(chain((first,), events)))
 

@@ -48,7 +48,9 @@ def routes(desk: Desk) -> APIRouter:
         Filters and `top_k` can be sent as `extra_body={"mainstay": {"filters": {"year": 2024}}}`.
         """
         _refuse_undone(body)
-        speech = Speech.begin(desk.app, body.asked(), actor, desk.own_id(request), door="chat")
+        speech = Speech.begin(
+            desk.app, body.asked(), actor, desk.own_id(request), door="chat", context=request.state.context
+        )
         created = int(desk.app.clock.now().timestamp())
         if body.stream:
             told = body.stream_options is not None and bool(body.stream_options.include_usage)

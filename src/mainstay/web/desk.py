@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -22,11 +22,13 @@ from starlette.responses import Response
 
 from mainstay.access.directory import ANONYMOUS
 from mainstay.access.keys import Permission, permit
+from mainstay.access.sessions import Session
 from mainstay.app import App
 from mainstay.errors import Exhausted, Invalid, Unauthenticated
+from mainstay.records.audit import acting, by_actor
 from mainstay.resilience.admission import Ticket, Waiting
 from mainstay.types import Actor
-from mainstay.web.sessions import Session, Sessions, Tries
+from mainstay.web.tries import Tries
 
 REMEMBERED_IDS = 10_000
 REMEMBERED_CALLERS = 10_000
@@ -60,7 +62,7 @@ class Desk:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.sessions = Sessions(app.clock)
+        self.sessions = app.sessions
         self.tries = Tries(app.clock)
         self._used_ids: OrderedDict[str, None] = OrderedDict()
         self._callers: OrderedDict[bytes, Caller] = OrderedDict()
@@ -78,14 +80,23 @@ class Desk:
         return self.app.identity.authenticate(authorization=authorization, on_behalf_of=on_behalf_of)
 
     def actor_of(self, session: Session) -> Actor:
-        """The Actor of a session, as of now."""
-        if session.principal:
-            return self.app.identity.actor_for(session.principal)
-        return self.app.identity.authenticate(authorization=session.authorization, on_behalf_of=None)
+        """The Actor of a session, as of now. Errors: Unauthenticated once its account, key or provider is gone."""
+        identity = self.app.identity
+        if session.credential == "key":
+            return identity.actor_of_key(session.key_id)
+        if session.credential == "password":
+            return identity.actor_for(session.principal)
+        if identity.oidc is None:
+            raise Unauthenticated("the identity provider is not asked any more", fix="sign in again")
+        actor = identity.actor_for(session.principal, session.groups or ())
+        return (
+            replace(actor, display=session.display) if session.display and actor.display == actor.principal else actor
+        )
 
     def session(self, request: Request) -> Session | None:
         token = request.cookies.get(cookie_name(request))
-        return None if token is None else self.sessions.of(token)
+        by_hand = request.headers.get("hx-request") != "true"
+        return self.sessions.of(token, used=by_hand) if token else None
 
     def admit(self, request: Request, needed: str, caller: Caller) -> Actor:
         """The actor, if permitted. Errors: Unauthenticated, Refused."""
@@ -174,8 +185,10 @@ class Guarded(APIRoute):
                 # First, so that refusing costs next to nothing. Held until the response has left: the envelope gives it
                 # back, however that ends.
                 request.state.ticket = await desk.turn(request, caller)
-            request.state.actor = await run_in_threadpool(desk.admit, request, needed, caller)
-            return await handle(request)
+            actor = await run_in_threadpool(desk.admit, request, needed, caller)
+            request.state.actor = actor
+            with acting(by_actor(actor, request.state.request_id)):
+                return await handle(request)
 
         return guarded
 

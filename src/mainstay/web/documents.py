@@ -14,20 +14,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import Response
 
-from mainstay.access.acl import Acl, canonical, parse_acl
-from mainstay.access.keys import Permission
+from mainstay.access.acl import Acl, canonical, parse_acl, parse_principal
+from mainstay.access.explaining import Explanation
+from mainstay.access.keys import Permission, permit
 from mainstay.app import App
 from mainstay.corpus.ingest import API_SOURCE, push
 from mainstay.corpus.parsing.detect import BY_EXTENSION
 from mainstay.corpus.ports import AccessRule, DocumentRecord, Prepared
 from mainstay.corpus.sources import origin_of
 from mainstay.errors import Conflict, Invalid, MainstayError, NotFound, TooLarge
-from mainstay.shapes import document_view, kept_view
-from mainstay.types import Actor, Scope
+from mainstay.shapes import document_view, explanation_view, kept_view
+from mainstay.types import PUBLIC, Actor, Scope
 from mainstay.web.bodies import AccessBody, BatchItem, DocumentBody, metadata_of
 from mainstay.web.desk import Asker, Desk, Guarded, needs
 from mainstay.web.problems import problem_of
-from mainstay.web.views import BatchView, DocumentsView, DocumentView, Json, KeptView, SliceView
+from mainstay.web.views import BatchView, DocumentsView, DocumentView, Json, KeptView, SliceView, WhyView
 
 MAX_BATCH = 1000
 MAX_ID = 512
@@ -82,6 +83,17 @@ def routes(desk: Desk) -> APIRouter:
     ) -> Response:
         """The stored text of a version, or the exact slice that a citation names. Offsets count Unicode characters."""
         return Json(slice_of(app, record_of(app, document, app.gate.scope(actor)), actor, version, start, end))
+
+    @router.get(
+        "/v1/documents/{document:path}/access",
+        response_model=WhyView,
+        openapi_extra=needs(Permission.DOCUMENTS_READ),
+        summary="Why somebody may read a document",
+    )
+    def why(document: str, actor: Asker, user: Annotated[str, Query(max_length=300)] = "") -> Response:
+        """The way from a person to the rule in force. Without `user` it is about the asker; others are for administrators."""
+        record = record_of(app, document, app.gate.scope(actor))
+        return Json(explanation_view(record, explained(app, actor, record, user), curator=_curator(actor)))
 
     @router.get(
         "/v1/documents/{document:path}",
@@ -151,6 +163,20 @@ def record_of(app: App, document: str, scope: Scope) -> DocumentRecord:
     if not same:
         raise _missing()
     return (pushed or same)[0]
+
+
+def explained(app: App, actor: Actor, record: DocumentRecord, user: str) -> Explanation:
+    """Why ``user`` (empty: the actor) may or may not read this. Errors: Refused for others, unless one is an administrator."""
+    name = user.strip()
+    person = parse_principal(name if ":" in name else f"user:{name}", "user") if name else actor.principal
+    if person == actor.principal:
+        return app.why(
+            record.acl, person, actor.groups, sees_all=actor.key_id is None or Permission.ADMIN in actor.scopes
+        )
+    permit(actor, Permission.ADMIN)
+    if person == PUBLIC or person.startswith("group:"):
+        raise Invalid(f"{person} is nobody who asks", where="user", fix="name a user or a service")
+    return app.why(record.acl, person)
 
 
 def slice_of(

@@ -16,6 +16,8 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mainstay.errors import TooLarge
+from mainstay.guard.redaction import findings
+from mainstay.records.spans import Context
 from mainstay.types import Clock
 from mainstay.web.problems import Problem, problem_of
 
@@ -76,9 +78,10 @@ class _Exchange:
         self.announced = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
         offered = headers.get(b"x-request-id", "")
         self.state: dict[str, Any] = scope.setdefault("state", {})
-        self.state["offered_id"] = _REQUEST_ID.fullmatch(offered) is not None
+        # An id is kept wherever the request is: one that holds a secret is not taken.
+        self.state["offered_id"] = _REQUEST_ID.fullmatch(offered) is not None and not findings(offered)
         self.state["request_id"] = offered if self.state["offered_id"] else clock.new_id("req")
-        self._traceparent = _child_of(headers.get(b"traceparent", ""))
+        self.state["context"], self._traceparent = _child_of(headers.get(b"traceparent", ""))
 
     def too_large(self) -> TooLarge:
         return TooLarge(f"the body has more than {self.limit} bytes", where="body", fix="send less")
@@ -145,10 +148,13 @@ class _Exchange:
         return [(name.encode(), value.encode()) for name, value in added.items() if name.encode() not in named]
 
 
-def _child_of(parent: str) -> str:
-    """Our place in the caller's trace, or the start of a new one."""
+def _child_of(parent: str) -> tuple[Context, str]:
+    """Our place in the caller's trace, or the start of a new one; and how it is told (W3C Trace Context, section 3.2)."""
     match = _TRACEPARENT.fullmatch(parent.strip())
     known = match is not None and match[1] != "ff" and set(match[2]) != {"0"} and set(match[3]) != {"0"}
     trace = match[2] if match is not None and known else secrets.token_hex(16)
     flags = match[4] if match is not None and known else "00"
-    return f"00-{trace}-{secrets.token_hex(8)}-{flags}"
+    own = Context(
+        trace_id=trace, span_id=secrets.token_hex(8), parent_id=match[3] if match is not None and known else ""
+    )
+    return own, f"00-{own.trace_id}-{own.span_id}-{flags}"

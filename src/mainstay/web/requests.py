@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from mainstay.access.keys import Permission
+from mainstay.app import App
 from mainstay.errors import Invalid
-from mainstay.records.traces import visible_trace
-from mainstay.shapes import request_view
+from mainstay.models.prices import nanodollars_of
+from mainstay.records.content import documents_of
+from mainstay.records.traces import Search, Trace, may_see_all, visible_span, visible_trace
+from mainstay.shapes import request_view, span_view
 from mainstay.types import Actor
 from mainstay.web.desk import SIGNED_IN, Asker, Desk, Guarded, needs
-from mainstay.web.views import Json, RequestsView, RequestView
+from mainstay.web.views import Json, RequestsView, RequestView, SpanView
+
+Word = Annotated[str, Query(max_length=200)]
 
 
 def routes(desk: Desk) -> APIRouter:
@@ -24,14 +28,50 @@ def routes(desk: Desk) -> APIRouter:
     @router.get("/v1/requests", response_model=RequestsView, openapi_extra=needs(SIGNED_IN), summary="List requests")
     def listed(
         actor: Asker,
+        asker: Word = "",
+        status: Word = "",
+        mode: Word = "",
+        model: Word = "",
+        release: Word = "",
+        door: Word = "",
+        kind: Word = "",
+        trace_id: Annotated[str, Query(max_length=32)] = "",
+        outcome: Word = "",
+        failed: bool | None = None,
+        min_cost_usd: Annotated[str, Query(max_length=20)] = "",
+        min_ms: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 0.0,
+        since: Annotated[str | None, Query(max_length=40)] = None,
+        before: Annotated[str | None, Query(max_length=120)] = None,
+        cursor: Annotated[str, Query(max_length=120)] = "",
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        before: Annotated[str | None, Query(max_length=40)] = None,
     ) -> Response:
-        """One's own requests, the newest first; everybody's for whoever may read traces."""
-        asker = None if _operator(actor) else actor.principal
-        recent = traces.recent(asker=asker, limit=limit, before=None if before is None else _moment(before))
-        shown = [request_view(trace, whole=False, operator=False) for trace in recent]
-        return Json({"requests": shown, "next": shown[-1]["at"] if len(shown) == limit else None})
+        """One's own requests, the newest first; everybody's for whoever may read traces. `before` takes a time or a cursor."""
+        everybody = may_see_all(actor)
+        if before is not None and "~" in before:
+            cursor, before = before, None
+        wanted = Search(
+            asker=asker if everybody else actor.principal,
+            status=status,
+            mode=mode,
+            model=model,
+            release=release,
+            door=door,
+            kind=kind,
+            trace_id=trace_id,
+            outcome=outcome,
+            failed=failed,
+            min_cost=nanodollars_of(min_cost_usd) if min_cost_usd else 0,
+            min_ms=min_ms,
+            since=None if since is None else _moment(since, "since"),
+            before=None if before is None else _moment(before, "before"),
+            after=cursor,
+            limit=limit,
+        )
+        if asker and not everybody and asker != actor.principal:
+            return Json({"requests": [], "next": None})
+        page = traces.search(wanted)
+        shown = [request_view(trace, whole=False, operator=everybody) for trace in page.traces]
+        return Json({"requests": shown, "next": page.next or None})
 
     @router.get(
         "/v1/requests/{request_id}",
@@ -39,20 +79,45 @@ def routes(desk: Desk) -> APIRouter:
         openapi_extra=needs(SIGNED_IN),
         summary="Look at a request",
     )
-    def one(request_id: str, actor: Asker) -> Response:
-        """The steps of one request: what was found, ranked, checked, spent. Somebody else's reads like one that never was."""
-        return Json(request_view(visible_trace(traces, request_id, actor), whole=True, operator=_operator(actor)))
+    def one(request_id: str, actor: Asker, attributes: bool = True, content: bool = False) -> Response:
+        """The steps of one request: what was found, ranked, checked, spent. Somebody else's reads like one that never was.
+
+        The id of a trace finds what other programs sent of it, or our request in it. `attributes=false` leaves out what the
+        steps say of themselves: quick for the longest. `content=true` adds the texts that were kept, if any.
+        """
+        trace = visible_trace(traces, request_id, actor, attributes=attributes or content)
+        shown = request_view(trace, whole=True, operator=may_see_all(actor))
+        if content:
+            shown |= _content(desk.app, trace, actor)
+        return Json(shown)
+
+    @router.get(
+        "/v1/requests/{request_id}/spans/{span_id}",
+        response_model=SpanView,
+        openapi_extra=needs(SIGNED_IN),
+        summary="Look at a step",
+    )
+    def step(request_id: str, span_id: str, actor: Asker) -> Response:
+        """One step of a request, with everything it says of itself."""
+        return Json(span_view(visible_span(traces, request_id, span_id, actor)))
 
     return router
 
 
-def _operator(actor: Actor) -> bool:
-    return actor.admin or Permission.TRACES_READ in actor.scopes
+def _content(app: App, trace: Trace, actor: Actor) -> dict[str, Any]:
+    """The texts of a request, for whoever may read every document that they may quote, now; a role does not widen that."""
+    texts = app.traces.content(trace.request_id)
+    if texts is None:
+        return {"content": None, "content_why": "none was kept"}
+    scope = app.gate.scope(actor)
+    if any(app.documents.record(document, scope=scope) is None for document in documents_of(trace)):
+        return {"content": None, "content_why": "it quotes documents that are out of your reach, or gone"}
+    return {"content": dict(texts), "content_why": None}
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str, where: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Invalid("is no time", where="before", fix="write it like 2026-01-31T12:00:00Z") from None
+        raise Invalid("is no time", where=where, fix="write it like 2026-01-31T12:00:00Z") from None

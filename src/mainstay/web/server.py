@@ -18,7 +18,21 @@ from starlette.responses import Response
 from mainstay import __version__
 from mainstay.app import App
 from mainstay.errors import Invalid, MainstayError
-from mainstay.web import answers, compatible, documents, handovers, jobs, operations, pages, requests
+from mainstay.web import (
+    alerts,
+    answers,
+    audit,
+    compatible,
+    console,
+    documents,
+    handovers,
+    jobs,
+    metrics,
+    operations,
+    otlp,
+    outcomes,
+    requests,
+)
 from mainstay.web.desk import Desk
 from mainstay.web.envelope import COMPATIBLE, Envelope
 from mainstay.web.problems import problem_of
@@ -48,13 +62,18 @@ def create_api(app: App) -> FastAPI:
         documents.routes(desk),
         compatible.routes(desk),
         requests.routes(desk),
+        otlp.routes(desk),
         jobs.routes(desk),
         operations.routes(desk),
         handovers.routes(desk),
+        audit.routes(desk),
+        outcomes.routes(desk),
+        alerts.routes(desk),
+        metrics.routes(desk),
         _probes(app),
     ):
         api.include_router(router)
-    pages.add(api, desk)
+    console.add(api, desk)
     for error in (MainstayError, RequestValidationError, HTTPException):
         api.add_exception_handler(error, _said)
     api.add_middleware(Envelope, clock=app.clock, body_limit=lambda path: _body_limit(app, path))
@@ -71,6 +90,7 @@ def serve(app: App, host: str, port: int) -> None:
     config = uvicorn.Config(
         create_api(app),
         access_log=False,
+        log_config=None,  # to the log of the whole process, which redacts
         log_level="warning",
         server_header=False,
         lifespan="off",
@@ -106,6 +126,8 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _body_limit(app: App, path: str) -> int:
+    if path == otlp.PATH:
+        return otlp.MAX_BODY
     if not path.startswith("/v1/documents"):
         return SMALL_BODY
     # Twice the document: base64 takes a third more, JSON's escapes up to as much again. The document itself is measured later.
@@ -118,8 +140,8 @@ def _said(request: Request, error: Exception) -> Response:
     headers = dict(problem.headers)
     if request.url.path.startswith(COMPATIBLE):
         return Json(problem.openai(), problem.status, headers)
-    if pages.is_page(request):
-        return pages.problem(request, problem)
+    if console.is_page(request):
+        return console.problem(request, problem)
     return ProblemJson(problem.document(request.state.request_id), problem.status, headers)
 
 

@@ -149,6 +149,32 @@ class DocumentView(BaseModel):
     findings: list[FindingView] | None = None
 
 
+class StepView(BaseModel):
+    """``member`` belongs to ``group``, because ``source`` says so."""
+
+    member: str
+    group: str
+    source: str
+
+
+class WhyView(BaseModel):
+    """Whether ``principal`` may read the document and why: ``path`` leads from them to the name that the rule hit.
+
+    ``access`` and ``origin`` (where the rule is stated) are shown to those who may write documents.
+    """
+
+    document: str
+    principal: str
+    visible: bool
+    reason: str
+    known: bool
+    decided_by: str
+    path: list[StepView]
+    lines: list[str]
+    access: AccessView | None = None
+    origin: str | None = None
+
+
 class DocumentsView(BaseModel):
     """One page of documents; ``next`` is the ``after`` of the page that follows."""
 
@@ -211,16 +237,26 @@ class BatchView(BaseModel):
 
 
 class SpanView(BaseModel):
-    """One step of a request."""
+    """One step of a request. ``parent_id`` is the step it is part of, ``self_ms`` the time it spent in none of its parts."""
 
+    span_id: str
+    parent_id: str
     kind: str
+    name: str
     start_ms: float
     duration_ms: float
+    self_ms: float
+    status: Literal["ok", "error"]
+    error_class: str
     attributes: dict[str, Any]
 
 
 class RequestView(BaseModel):
-    """What is kept of a request: ids, counts, scores and times, never texts. ``operator`` is shown to operators."""
+    """What is kept of a request: ids, counts, scores and times. ``operator`` and ``held`` are shown to operators.
+
+    ``root`` is the request itself among its steps. ``kept`` is why its steps are kept, or ``dropped``. ``content`` are texts,
+    where the service keeps some and who asks may read everything they quote; ``content_why`` says why there are none.
+    """
 
     id: str
     at: str
@@ -228,12 +264,30 @@ class RequestView(BaseModel):
     kind: str
     status: str
     facts: dict[str, Any]
+    trace_id: str = ""
+    name: str = ""
+    door: str = ""
+    mode: str = ""
+    model: str = ""
+    release: str = ""
+    failed: bool = False
+    duration_ms: float = 0.0
+    first_ms: float | None = None
+    cost_usd: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    span_count: int = 0
+    kept: str = ""
+    root: SpanView | None = None
     spans: list[SpanView] | None = None
     operator: dict[str, Any] | None = None
+    held: str | None = None
+    content: dict[str, str] | None = None
+    content_why: str | None = None
 
 
 class RequestsView(BaseModel):
-    """The newest first; ``next`` is the ``before`` of the page that follows."""
+    """The newest first; ``next`` is the ``cursor`` of the page that follows, which may hold fewer than were asked for."""
 
     requests: list[RequestView]
     next: str | None

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,10 @@ from mainstay.agreement.attainment import (
     objective_standing,
     quantile_ranks,
     standing,
+    used_up,
 )
 from mainstay.agreement.intervals import wilson
-from mainstay.agreement.ports import Counts, Shares, Slice, Spent, Timing
+from mainstay.agreement.ports import Counts, Limit, Shares, Slice, Spent, Timing
 from mainstay.agreement.terms import Agreement, Budget, CacheRules, Governance, Objective, Payer, Period
 from mainstay.clock import FixedClock
 from mainstay.records.measures import TURNED_AWAY, Measured
@@ -69,7 +71,10 @@ class Listed:
         times = self._times(held, timing)
         return len(times), sum(time > than_ms for time in times)
 
-    def ranked(self, held: Slice, timing: Timing, ranks: Sequence[int]) -> list[float]:
+    def read(self, held: Slice, limits: Sequence[Limit]) -> tuple[Counts, dict[Limit, tuple[int, int]]]:
+        return self.counts(held), {limit: self.slower(held, *limit) for limit in limits}
+
+    def ranked(self, held: Slice, timing: Timing, ranks: Sequence[int], *, of: int | None = None) -> list[float]:
         times = self._times(held, timing)
         return [times[rank - 1] for rank in ranks if 1 <= rank <= len(times)]
 
@@ -243,6 +248,83 @@ def test_every_clause_stands() -> None:
 def test_the_cap_that_was_broken() -> None:
     found = standing(Agreement(), Listed(rows(1, cost_nanodollars=10_000_001)), Listed(), NOW)[0]
     assert (found.state, found.value_text) == ("missed", "$0.010000001")
+
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "held", [LATENCY, Objective(name="up", measure="availability", target=0.95), replace(LATENCY, team="group:a")]
+)
+@pytest.mark.parametrize(("good", "bad", "bad_lately", "said"), [
+    (1000, 0, 0, False),
+    (1000, 49, 1, False),  # as much as is permitted is not used up yet, see below
+    (500, 100, 10, True),
+    (500, 100, 0, False),  # it went last week
+    (5, 0, 5, False),  # too few to say anything
+])  # fmt: skip  # a line a case
+def test_a_budget_is_used_up_when_it_is_gone_and_still_going(
+    held: Objective, good: int, bad: int, bad_lately: int, said: bool
+) -> None:
+    worse: dict[str, Any] = {"failed": True} if held.measure == "availability" else {"total_ms": 5000.0}
+    measures = Listed(
+        [
+            *rows(good, team=held.team),
+            *rows(bad, team=held.team, **worse),
+            *rows(bad_lately, HOUR / 2, team=held.team, **worse),
+            *rows(2, HOUR / 2, team=held.team),
+        ]
+    )
+    assert used_up(held, measures, NOW, least_events=20) is said
+    shown = one(held, measures)
+    assert shown.budget_left is not None
+    assert said == (shown.events >= 20 and shown.budget_left <= 0 and (shown.burn["1h"] or 0) > 1)
+
+
+def test_a_good_hour_spares_the_whole_window() -> None:
+    class Hours(Listed):
+        def slower(self, held: Slice, timing: Timing, than_ms: float) -> tuple[int, int]:
+            assert held.until - held.since == HOUR
+            return super().slower(held, timing, than_ms)
+
+    assert not used_up(LATENCY, Hours(rows(100, HOUR / 2)), NOW, least_events=20)
+    assert not used_up(LATENCY, Hours(), NOW, least_events=20)
+
+
+def test_what_is_counted_anyway_is_looked_at_in_the_same_pass() -> None:
+    asked: list[tuple[timedelta, tuple[Limit, ...]]] = []
+
+    class Passes(Listed):
+        def read(self, held: Slice, limits: Sequence[Limit]) -> tuple[Counts, dict[Limit, tuple[int, int]]]:
+            asked.append((held.until - held.since, tuple(limits)))
+            listed = Listed(self.rows)
+            return listed.counts(held), {limit: listed.slower(held, *limit) for limit in limits}
+
+        def counts(self, held: Slice) -> Counts:
+            raise AssertionError(held)
+
+        def slower(self, held: Slice, timing: Timing, than_ms: float) -> tuple[int, int]:
+            raise AssertionError((held, timing, than_ms))
+
+    agreement = Agreement(
+        objectives=(
+            LATENCY,
+            replace(LATENCY, name="again"),
+            Objective(name="up", measure="availability", target=0.9),
+            Objective(name="cited", measure="citation_coverage", target=0.9),
+        )
+    )
+    measures = Passes([*rows(90), *rows(10, total_ms=5000.0)])
+    found = {held.clause: held for held in standing(agreement, measures, measures, NOW)}
+    assert found["objectives.latency"].bad == found["objectives.again"].bad == 10
+    deadline, target = ("total_ms", agreement.request.deadline_s * 1000), ("total_ms", LATENCY.target)
+    assert sorted(asked, key=lambda one: one[0]) == [
+        (timedelta(minutes=5), ()),
+        (HOUR, (target,)),
+        (6 * HOUR, (target,)),
+        (timedelta(days=3), (target,)),
+        (timedelta(days=28), (deadline, target)),
+    ]
 
 
 def test_ranks_of_quantiles() -> None:

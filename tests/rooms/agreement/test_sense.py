@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mainstay.agreement.sense import Contradiction, ModelFacts, contradictions
+from mainstay.agreement.sense import PLACEHOLDERS, Contradiction, ModelFacts, contradictions
 from mainstay.agreement.terms import (
     Agreement,
     Budget,
@@ -22,6 +22,8 @@ from mainstay.agreement.terms import (
     Topic,
     Traffic,
 )
+from mainstay.handover import promise
+from mainstay.resilience.ladder import mode_notice, static_text
 from mainstay.types import Mode
 
 WRITER = ModelFacts(name="writer", input_price=500_000_000, output_price=1_500_000_000, region="eu")
@@ -45,6 +47,16 @@ def governance(**changes: Any) -> dict[str, Any]:
 
 def rungs(*held: ModeRule) -> dict[str, Any]:
     return {"modes": Ladder(rungs=held)}
+
+
+def promised(*held: tuple[str, float], **changes: Any) -> dict[str, Any]:
+    """Objectives by measure and target, each with a name of its own; ``changes`` are those of the last."""
+    made = [replace(LATENCY, name=f"o{n}", measure=measure, target=target) for n, (measure, target) in enumerate(held)]  # type: ignore[arg-type]  # a table names measures
+    return {"objectives": (*made[:-1], replace(made[-1], **changes))}
+
+
+def budgets(*held: Budget) -> dict[str, Any]:
+    return {"budgets": held}
 
 
 # what is written, the key that is blamed, what the message must say
@@ -151,7 +163,62 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "budgets.1.usd",
         "never be spent",
     ),
+    (
+        promised(("latency_p50_ms", 9000), ("latency_p95_ms", 8000)),
+        "objectives.0.target",
+        "of 9 s is above latency_p95_ms",
+    ),
+    (promised(("latency_p95_ms", 900), ("latency_p50_ms", 901), door=""), "objectives.1.target", "('o0')"),
+    (
+        promised(("first_token_p95_ms", 3000), ("latency_p95_ms", 2000), window="672h"),
+        "objectives.0.target",
+        "begins before it ends",
+    ),
+    (
+        promised(("error_rate", 0.1), ("error_rate", 0.2)),
+        "objectives.1.measure",
+        "'o1' and 'o0' both promise error_rate",
+    ),
+    (promised(("error_rate", 0.1), ("error_rate", 0.2), window="672h"), "objectives.1.measure", "10 % and 20 %"),
+    (
+        promised(("latency_p95_ms", 800), ("latency_p95_ms", 900), enter_mode=Mode.ECONOMY),
+        "objectives.1.measure",
+        "800 ms and 900 ms",
+    ),
+    ({"traffic": Traffic(spike="step_down"), **rungs()}, "traffic.spike", "leads nowhere"),
+    (
+        {"traffic": Traffic(spike="step_down"), **rungs(ModeRule(mode=Mode.STATIC))},
+        "traffic.spike",
+        "straight to static",
+    ),
+    (
+        budgets(Budget(of="user", per="day", usd="20"), Budget(of="service", per="month", usd="10")),
+        "budgets.0.usd",
+        "the service a month has only $10",
+    ),
+    (
+        budgets(Budget(of="user", per="day", usd="1"), Budget(of="user", per="day", usd="2", name="alice")),
+        "budgets.1.usd",
+        "each user a day has only $1",
+    ),
+    (
+        budgets(
+            Budget(of="user", per="month", usd="2", name="alice"),
+            Budget(of="user", per="day", usd="3", name="user:alice"),
+        ),
+        "budgets.1.usd",
+        "alice a month has only $2",
+    ),
+    (
+        budgets(Budget(of="team", per="day", usd="2", name="group:a"), Budget(of="team", per="day", usd="3", name="a")),
+        "budgets.1",
+        "two budgets of a a day",
+    ),
     (governance(languages=("de", "german")), "governance.languages.1", "'german'"),
+    (governance(languages=("de", "en", "de")), "governance.languages.2", "de stands there twice"),
+    (governance(disclosure={"en": "By {model}."}), "governance.disclosure.en", "{model} is nothing that is filled in"),
+    (governance(disclosure={"en": " "}), "governance.disclosure.en", "disclosure in en is empty"),
+    (governance(retention_days=36_526), "governance.retention_days", "more than a hundred years"),
     (governance(disclosure={"xx": "AI"}), "governance.disclosure.xx", "'xx'"),
     (governance(retention_days=-1), "governance.retention_days", "-1"),
     (governance(prohibited_topics=(Topic(name="law", words=()),)), "governance.prohibited_topics.0.words", "no words"),
@@ -201,6 +268,15 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     (rungs(ModeRule(mode=Mode.STATIC, models=("writer",))), "modes.rungs.0.models", "asks no model"),
     (rungs(ModeRule(mode=Mode.ECONOMY, text={"en": "Later."})), "modes.rungs.0.text", "only static"),
     (rungs(ModeRule(mode=Mode.STATIC, notice={"english": "Later."})), "modes.rungs.0.notice.english", "'english'"),
+    (rungs(ModeRule(mode=Mode.STATIC, notice={"en": "{Cause}!"})), "modes.rungs.0.notice.en", "{Cause} is nothing"),
+    (rungs(ModeRule(mode=Mode.STATIC, text={"en": "Until {until}."})), "modes.rungs.0.text.en", "{until} is nothing"),
+    (
+        rungs(ModeRule(mode=Mode.ECONOMY, notice={"en": "{} {{cause}}"})),
+        "modes.rungs.0.notice.en",
+        "{{cause}} is nothing",
+    ),
+    ({"modes": Ladder(hold_down="367d")}, "modes.hold_down", "367 days"),
+    ({"cache": CacheRules(keep="36526d")}, "cache.keep", "36526 days"),
     ({"routing": Routing(escalations=3)}, "routing.escalations", "need 4 models"),
     ({"routing": Routing(below="person")}, "routing.below", "nobody is told"),
     ({**governance(retention_days=3)}, "cache.keep", "longer than the retention"),
@@ -208,6 +284,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"handover": HandOver(webhook="help.example.org")}, "handover.webhook", "no scheme"),
     ({"handover": HandOver(webhook="https://[")}, "handover.webhook", "no scheme"),
     ({"handover": HandOver(email=("help",))}, "handover.email.0", "'help'"),
+    ({"handover": HandOver(promise={"en": "See {refrence}."})}, "handover.promise.en", "{refrence} is nothing"),
     ({"handover": HandOver(promise={"deutsch": "bald"})}, "handover.promise.deutsch", "'deutsch'"),
     (governance(person_for=(Topic(name="grief", words=("grief",)),)), "governance.person_for.0", "nobody is told"),
     (
@@ -245,6 +322,27 @@ RIGHT: list[dict[str, Any]] = [
     {"traffic": Traffic(service_per_minute=600)},
     {"budgets": (Budget(of="user", per="day", usd="0.01", name="alice"), Budget(of="team", per="total", usd="9"))},
     governance(languages=("de", "en"), regions=("eu",)),
+    promised(("latency_p50_ms", 2000), ("first_token_p95_ms", 8000), ("latency_p95_ms", 8000)),
+    promised(("latency_p50_ms", 9000), ("latency_p95_ms", 8000), team="group:sales"),
+    promised(("latency_p50_ms", 9000), ("latency_p95_ms", 8000), window="1h"),
+    promised(("error_rate", 0.1), ("error_rate", 0.2), window="1h"),
+    promised(("error_rate", 0.1), ("error_rate", 0.2), door="chat"),
+    {
+        "objectives": (
+            replace(LATENCY, name="slow", target=4000, enter_mode=Mode.ECONOMY),
+            replace(LATENCY, name="very slow", enter_mode=Mode.STATIC),
+        )
+    },
+    {"traffic": Traffic(spike="step_down")},
+    {"traffic": Traffic(spike="step_down"), **rungs(ModeRule(mode=Mode.SOURCES_ONLY))},
+    rungs(ModeRule(mode=Mode.STATIC, text={"en": "Closed: {cause}. See {the desk}."}, notice={"en": "{cause}"})),
+    {"handover": HandOver(promise={"en": "Soon, under {reference}."})},
+    budgets(
+        Budget(of="user", per="day", usd="2", name="user:bob"),
+        Budget(of="user", per="day", usd="1", name="service:bob"),
+    ),
+    budgets(Budget(of="user", per="month", usd="1", name="bob"), Budget(of="user", per="day", usd="2")),
+    budgets(Budget(of="team", per="month", usd="1"), Budget(of="user", per="day", usd="2")),
     governance(data_classes=(DataClass(name="secret", models=("extractive",)), DataClass(name="none"))),
     {**governance(person_for=(Topic(name="grief", words=("grief",)),)), "handover": PERSON},
     {"handover": HandOver(webhook="http://127.0.0.1:9/x")},
@@ -257,6 +355,28 @@ RIGHT: list[dict[str, Any]] = [
 @pytest.mark.parametrize("clauses", RIGHT, ids=[str(n) for n in range(len(RIGHT))])
 def test_what_makes_sense_is_left_alone(clauses: dict[str, Any]) -> None:
     assert not found(**clauses)
+
+
+def test_what_is_filled_in_is_what_may_be_written() -> None:
+    """The texts are filled in elsewhere: this holds both together."""
+    every = " ".join(sorted({held for known in PLACEHOLDERS.values() for held in known}))
+    held = {"en": every}
+    ladder = Ladder(rungs=(ModeRule(mode=Mode.STATIC, notice=held, text=held),))
+    for name, shown in (
+        ("notice", mode_notice(Mode.STATIC, "budget", "en", ladder)),
+        ("text", static_text("en", ladder, "budget")),
+        ("promise", promise(HandOver(promise=held), "en", "ho_1")),
+    ):
+        assert {one for one in every.split() if one not in shown} == set(PLACEHOLDERS[name]), name
+
+
+def test_the_nearest_placeholder_is_named() -> None:
+    (one,) = found(handover=HandOver(promise={"en": "See {refrence}."}))
+    assert one.fix == "did you mean {reference}? known here: {reference}"
+    (one,) = found(handover=HandOver(promise={"en": "See {x}."}))
+    assert one.fix == "known here: {reference}"
+    (one,) = found(**governance(disclosure={"en": "By {x}."}))
+    assert one.fix == "nothing is filled in in a disclosure: take it out"
 
 
 def test_money_is_judged_by_known_prices_alone() -> None:

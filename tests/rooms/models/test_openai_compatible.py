@@ -551,7 +551,7 @@ def test_without_time_nothing_is_sent(wire: Wire) -> None:
 
 def test_a_provider_that_was_given_no_time_is_not_to_blame(wire: Wire) -> None:
     assert failing(up.silent(), wire, ask(seconds=0.1)).kind is FailureKind.DEADLINE
-    assert failing(up.silent(), wire, ask(seconds=1.2), first_token_s=9).kind is FailureKind.SILENT
+    assert failing(up.silent(), wire, ask(seconds=3), first_token_s=9).kind is FailureKind.SILENT
 
 
 def test_refused_connection_is_tried_once_more_and_was_not_paid(wire: Wire) -> None:
@@ -560,7 +560,7 @@ def test_refused_connection_is_tried_once_more_and_was_not_paid(wire: Wire) -> N
     began = time.monotonic()
     with pytest.raises(ModelFailure) as caught:
         model_at(f"http://127.0.0.1:{port}/v1", wire, first_token_s=5).complete(ask())
-    assert 0.1 <= time.monotonic() - began < 2
+    assert time.monotonic() - began >= 0.1
     assert caught.value.kind is FailureKind.NETWORK
     assert not caught.value.maybe_paid
 

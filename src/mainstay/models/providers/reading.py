@@ -100,7 +100,11 @@ class WireModel(ABC):
         path, body, answer = self._asked(request)
         call = self._wire.post(
             f"{self._endpoint.base_url}{path}",
-            headers={**self._endpoint.sent_headers(), "accept": "text/event-stream, application/json"},
+            headers={
+                **self._endpoint.sent_headers(),
+                "accept": "text/event-stream, application/json",
+                **({"traceparent": request.traceparent} if request.traceparent else {}),
+            },
             secret=bool(self._endpoint.secrets),
             body=json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
             allowance=allowance,

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeAlias
 
@@ -121,7 +121,7 @@ class Reply:
 
 
 class Wire:
-    """One HTTP client for every provider. Safe to use from several threads; close it when the App closes.
+    """One pool of connections for every provider. Safe to use from several threads; close it when the App closes.
 
     `ca_file` adds nothing to the system's certificates, it replaces them. `plain_http_anywhere` permits secrets over
     plain HTTP to public addresses. `resolver` looks names up, by default as the system does.
@@ -131,15 +131,18 @@ class Wire:
         self, *, ca_file: Path | None = None, plain_http_anywhere: bool = False, resolver: Resolver | None = None
     ) -> None:
         self._plain_http_anywhere = plain_http_anywhere
-        self._client = httpx2.Client(
-            transport=_Transport(ca_file, resolver or system_resolver),
-            follow_redirects=False,
-            trust_env=False,
-            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        # The pool itself, without a client around it: that would take care of redirects, cookies and the environment,
+        # of which nothing is wanted here, in more time than the pool takes for the call.
+        self._pool = httpcore2.ConnectionPool(
+            ssl_context=_tls(ca_file),
+            max_connections=None,
+            max_keepalive_connections=20,
+            keepalive_expiry=KEEP_IDLE_S,
+            network_backend=_Network(resolver or system_resolver),
         )
 
     def close(self) -> None:
-        self._client.close()
+        self._pool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -158,25 +161,29 @@ class Wire:
         response = self._sent(url, headers, body, allowance, where)
         try:
             allowance.answered = True
-            yield Reply(response.status_code, response.headers, _chunks(response, allowance, where), where)
+            told = httpx2.Headers(response.headers)
+            yield Reply(response.status, told, _chunks(response, told, allowance, where), where)
         finally:
             response.close()
 
     def _sent(
         self, url: str, headers: Mapping[str, str], body: bytes, allowance: Allowance, where: str
-    ) -> httpx2.Response:
+    ) -> httpcore2.Response:
         """The response's head, with one more try when the connection was refused."""
+        target, host = _target(url)
+        told = {"accept": "*/*", "connection": "keep-alive", **{name.lower(): headers[name] for name in headers}}
+        told |= {"accept-encoding": "identity", "content-length": str(len(body))}
         for attempt in (1, 2):
-            request = self._client.build_request(
-                "POST",
-                url,
+            request = httpcore2.Request(
+                method=b"POST",
+                url=target,
+                headers=[(b"host", host), *((name.encode("ascii"), told[name].encode("ascii")) for name in told)],
                 content=body,
-                headers={**headers, "accept-encoding": "identity"},
                 extensions={"timeout": {"connect": allowance, "read": allowance, "write": allowance, "pool": None}},
             )
             try:
-                return self._client.send(request, stream=True)
-            except httpx2.TransportError as error:
+                return self._pool.handle_request(request)
+            except _BROKEN as error:
                 if attempt == 1 and allowance.refused and allowance.left() > 2 * REFUSED_PAUSE_S:
                     time.sleep(REFUSED_PAUSE_S)
                     continue
@@ -184,19 +191,35 @@ class Wire:
         raise AssertionError("unreachable")
 
 
-def _chunks(response: httpx2.Response, allowance: Allowance, where: str) -> Iterator[bytes]:
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
+@lru_cache(maxsize=256)
+def _target(url: str) -> tuple[httpcore2.URL, bytes]:
+    """An address as the pool wants it, and what its Host header says."""
+    parsed = httpx2.URL(url)
+    target = httpcore2.URL(scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path)
+    return target, parsed.netloc
+
+
+_BROKEN = (
+    httpcore2.TimeoutException,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.UnsupportedProtocol,
+)
+
+
+def _chunks(response: httpcore2.Response, headers: httpx2.Headers, allowance: Allowance, where: str) -> Iterator[bytes]:
+    if headers.get("content-encoding", "identity").lower() != "identity":
         raise failure(FailureKind.MALFORMED, "a compressed answer that was not asked for", where=where)
     try:
-        yield from response.iter_raw()
-    except httpx2.TransportError as error:
+        yield from response.iter_stream()
+    except _BROKEN as error:
         _classify(error, allowance, where)
 
 
-def _classify(error: httpx2.TransportError, allowance: Allowance, where: str) -> NoReturn:
+def _classify(error: Exception, allowance: Allowance, where: str) -> NoReturn:
     """The one place where a broken connection gets its name."""
     match error:
-        case httpx2.ConnectTimeout():
+        case httpcore2.ConnectTimeout():
             late = failure(
                 FailureKind.NETWORK,
                 f"no connection within {allowance.connect_s:g} s",
@@ -205,7 +228,7 @@ def _classify(error: httpx2.TransportError, allowance: Allowance, where: str) ->
                 maybe_paid=False,
             )
             raise late from None
-        case httpx2.ConnectError():
+        case httpcore2.ConnectError():
             raise failure(
                 FailureKind.NETWORK,
                 f"no connection: {_short(str(error))}",
@@ -213,9 +236,9 @@ def _classify(error: httpx2.TransportError, allowance: Allowance, where: str) ->
                 fix="check the address and the network",
                 maybe_paid=False,
             ) from None
-        case httpx2.TimeoutException():
+        case httpcore2.TimeoutException():
             raise allowance.late(where) from None
-        case httpx2.RemoteProtocolError() if allowance.received and not allowance.closed:
+        case httpcore2.RemoteProtocolError() if allowance.received and not allowance.closed:
             raise failure(FailureKind.MALFORMED, "the answer is not HTTP", where=where) from None
         case _ if allowance.answered:
             raise failure(FailureKind.CUT, "the connection broke in the middle of the answer", where=where) from None
@@ -248,7 +271,7 @@ def check_headers(headers: Mapping[str, str], where: str) -> None:
             raise Invalid(f"the header {name!r} holds characters that HTTP does not allow", where=where)
 
 
-# The network below the client: every wait asks the Allowance, which is handed down as the "timeout" of the request.
+# The network below the pool: every wait asks the Allowance, which is handed down as the "timeout" of the request.
 
 
 class _Network(httpcore2.NetworkBackend):
@@ -357,70 +380,6 @@ def _permitted(addresses: list[str], allowance: Allowance) -> list[str]:
         if allowance.secret_in_clear and address.is_global:
             raise httpcore2.ConnectError("a key would cross a public network in the clear: use https")
     return addresses
-
-
-class _Transport(httpx2.BaseTransport):
-    """A connection pool over `_Network`."""
-
-    def __init__(self, ca_file: Path | None, resolver: Resolver) -> None:
-        self._pool = httpcore2.ConnectionPool(
-            ssl_context=_tls(ca_file),
-            max_connections=None,
-            max_keepalive_connections=20,
-            keepalive_expiry=KEEP_IDLE_S,
-            network_backend=_Network(resolver),
-        )
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        assert isinstance(request.stream, httpx2.SyncByteStream)
-        url = request.url
-        target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        with _in_the_clients_words():
-            response = self._pool.handle_request(
-                httpcore2.Request(
-                    method=request.method,
-                    url=target,
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions=request.extensions,
-                )
-            )
-        assert isinstance(response.stream, Iterable)
-        return httpx2.Response(response.status, headers=response.headers, stream=_Body(response))
-
-    def close(self) -> None:
-        self._pool.close()
-
-
-class _Body(httpx2.SyncByteStream):
-    def __init__(self, response: httpcore2.Response) -> None:
-        self._response = response
-
-    def __iter__(self) -> Iterator[bytes]:
-        with _in_the_clients_words():
-            yield from self._response.iter_stream()
-
-    def close(self) -> None:
-        self._response.close()
-
-
-_WORDS: Mapping[type[Exception], type[httpx2.TransportError]] = {  # the more special ones first
-    httpcore2.ConnectTimeout: httpx2.ConnectTimeout,
-    httpcore2.TimeoutException: httpx2.ReadTimeout,
-    httpcore2.ConnectError: httpx2.ConnectError,
-    httpcore2.NetworkError: httpx2.ReadError,
-    httpcore2.LocalProtocolError: httpx2.LocalProtocolError,
-    httpcore2.ProtocolError: httpx2.RemoteProtocolError,
-}
-
-
-@contextmanager
-def _in_the_clients_words() -> Iterator[None]:
-    try:
-        yield
-    except tuple(_WORDS) as error:
-        words = next(there for here, there in _WORDS.items() if isinstance(error, here))
-        raise words(str(error)) from None
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext:

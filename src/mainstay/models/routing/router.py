@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mainstay.agreement.terms import Routing
@@ -29,6 +29,12 @@ LIKELY_SHARE_IN, LIKELY_SHARE_OUT = 0.3, 0.5
 """Of the byte bound of what goes in, and of the most that may come out: what a call takes, when nobody says better."""
 MIN_SECONDS = 2.0
 """Time without which no further model is asked."""
+CLEARLY_ALIKE, CLEARLY_APART = 0.85, 0.3
+"""Agreements of two drafts that leave no doubt, either way."""
+AGREES = 0.6
+"""The agreement of two drafts from which it speaks for them."""
+SECOND_SHARE = 0.5
+"""A second draft must cost less than this share of the better model's: it pays for itself if every other one agrees."""
 
 Role = Literal["first", "escalation", "fall-back"]
 Kind = Literal["accept", "escalate", "clarify", "person", "show"]
@@ -138,6 +144,15 @@ class Decision:
     why: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Second:
+    """A draft that its own model could decide by a second one. ``obstacle`` is why it is not asked (empty: it is worth it);
+    ``needs_n`` what must be left for the second draft and the better model together (nano-dollars)."""
+
+    obstacle: str
+    needs_n: int
+
+
 class Router:
     """Plans whom to ask and judges drafts. Holds no state; safe to use from several threads."""
 
@@ -197,6 +212,29 @@ class Router:
             return Decision(kind="clarify", confidence=confidence, model=None, why=why)
         return Decision(kind=self._rules.below, confidence=confidence, model=None, why=f"{short}; {obstacle}")
 
+    def second(self, plan: Plan, draft: DraftLook, *, ceiling_n: int, took_s: float) -> Second | None:
+        """Whether the model of this draft is asked once more, to see whether it says the same: THE rule for it.
+
+        None where that would change nothing. It may where two drafts that agree are accepted and two that do not are
+        escalated. ``ceiling_n`` is the most the second draft can cost; ``took_s`` how long the first one took.
+        """
+        if not self._rules.consistency or draft.finish != "stop" or draft.self_agreement is not None:
+            return None
+        alike = self.after(plan, replace(draft, self_agreement=CLEARLY_ALIKE))
+        apart = self.after(plan, replace(draft, self_agreement=CLEARLY_APART))
+        same, better = plan.choice(draft.tried[-1]) if draft.tried else None, plan.choice(apart.model or "")
+        if alike.kind != "accept" or apart.kind != "escalate" or same is None or better is None:
+            return None
+        needs_n, needs_s = ceiling_n + better.ceiling_n, 2 * took_s + MIN_SECONDS
+        obstacle = ""
+        if same.expected_cost_n >= SECOND_SHARE * better.expected_cost_n:
+            obstacle = f"it does not cost clearly less than {better.name}"
+        elif needs_n > draft.left_n:
+            obstacle = f"no money is left for it and {better.name}"
+        elif needs_s > draft.deadline_left_s:
+            obstacle = f"no time is left for it and {better.name}"
+        return Second(obstacle=obstacle, needs_n=needs_n)
+
     def _better(self, plan: Plan, draft: DraftLook, confidence: float) -> tuple[Choice | None, str]:
         """A model worth asking after this draft, or what stands in the way."""
         if len(draft.tried) > self._rules.escalations:
@@ -243,7 +281,7 @@ def draft_score(draft: DraftLook, expected: float = 0.5) -> float:
     score = -3.0 + 3.2 * draft.supported_share + 1.8 * draft.coverage + 1.6 * (expected - 0.5)
     score += 0.2 * min(draft.citations - 1, 2)
     if draft.self_agreement is not None:
-        score += 2.4 * (draft.self_agreement - 0.6)
+        score += 2.4 * (draft.self_agreement - AGREES)
     if draft.finish != "stop":
         score -= 1.0
     return 1.0 / (1.0 + math.exp(-score))

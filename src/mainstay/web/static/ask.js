@@ -62,7 +62,38 @@ function banner(answer) {
   return el("div", { class: "banner", role: "status" }, mode, mode ? " " : "", answer.notice ?? "");
 }
 
-function whole(answer) {
+function money(usd) {
+  const amount = Number(usd);
+  return amount === 0 ? "$0.00" : `$${amount >= 1 ? amount.toFixed(2) : usd}`;
+}
+
+function posted(action, fields, ...more) {
+  const hidden = Object.entries(fields).map(([name, value]) => el("input", { type: "hidden", name, value }));
+  return el("form", { method: "post", action }, ...hidden, ...more);
+}
+
+function feedback(answer) {
+  const asked = "What was good or wrong about it?";
+  const form = posted("/ask/feedback", { answer: answer.id },
+    el("label", { for: "comment", class: "visually-hidden" }, asked),
+    el("input", { id: "comment", name: "comment", maxlength: "2000", placeholder: asked }),
+    el("button", { class: "quiet", name: "rating", value: "up" }, "Helpful"),
+    el("button", { class: "quiet", name: "rating", value: "down" }, "Not helpful"));
+  form.className = "feedback";
+  return form;
+}
+
+function tools(answer, question) {
+  if (!("known" in result.dataset)) return null;
+  const why = answer.citations.length || answer.sources.length;
+  return el("div", { class: "tools" },
+    why ? el("a", { class: "quiet", href: `/ask/why/${encodeURIComponent(answer.id)}` }, "Why these sources?") : null,
+    answer.status === "handed_off" ? null
+      : posted("/ask/hand-over", { q: question, answer: answer.id }, el("button", { class: "quiet" }, "Ask a person")),
+    feedback(answer));
+}
+
+function whole(answer, question) {
   const tokens = answer.usage.output_tokens ? ` · ${answer.usage.input_tokens} + ${answer.usage.output_tokens} tokens` : "";
   const list = (title, sources) => sources.length ? [el("h2", {}, title), el("ol", { class: "sources" }, ...sources.map(source))] : [];
   return el("article", { class: `answer ${answer.status}` },
@@ -72,7 +103,10 @@ function whole(answer) {
     answer.citations.length ? el("p", { class: "disclosure" }, disclosure(answer)) : null,
     ...list("Sources", answer.citations),
     ...list("Passages that were found", answer.sources),
-    el("p", { class: "facts" }, ...copyable(answer.id), ` · ${Math.round(answer.timings_ms.total)} ms${tokens}`));
+    tools(answer, question),
+    el("p", { class: "facts" }, ...copyable(answer.id),
+      ` · ${Math.round(answer.timings_ms.total)} ms${tokens} · cost ${money(answer.cost_usd)}`
+      + (answer.confidence ? ` · confidence ${(answer.confidence * 100).toFixed(0)} %` : "") + (answer.cache.hit ? " · given before" : "")));
 }
 
 function failed(title, detail) {
@@ -116,13 +150,13 @@ async function ask(question) {
     if (name === "delta") text.append(data.text);
     if (name === "notice") article.prepend(el("div", { class: "banner", role: "status" }, data.text));
     if (name === "error") return failed(data.title, data.detail);
-    if (name === "done") return result.replaceChildren(whole(data));
+    if (name === "done") return result.replaceChildren(whole(data, question));
   }
   return failed("The answer broke off", "Ask again.");
 }
 
 async function submit(question, remember) {
-  if (remember) history.pushState({ question }, "", `/?${new URLSearchParams({ q: question })}`);
+  if (remember) history.pushState({ question }, "", `/ask?${new URLSearchParams({ q: question })}`);
   document.title = `${question} – ${document.querySelector(".brand").textContent.trim()}`;
   document.querySelector("main > h1").className = "visually-hidden";
   try {

@@ -1,72 +1,18 @@
-"""Who is signed in at the page. Kept in this process: a restart signs everybody out, a revoke is in force at the next click.
-
-A session holds what was shown at sign-in, never a decision made from it: each request authenticates anew.
-"""
+"""How often a sign-in may be tried at this process. Who is signed in is kept in ``mainstay.access.sessions``."""
 
 from __future__ import annotations
 
 import hashlib
-import secrets
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
 
 from mainstay.errors import Exhausted
 from mainstay.types import Clock
 
-LIFETIME_S = 12 * 3600.0
-IDLE_S = 2 * 3600.0
-MAX_SESSIONS = 10_000
 TRIES_OF_ONE = 10
 TRIES_OF_ALL = 100
 TRIES_WITHIN_S = 900.0
 MAX_WATCHED = 10_000
-
-
-@dataclass(kw_only=True)
-class Session:
-    """``authorization`` is the header a key or token was given for; ``principal`` a user who gave a password."""
-
-    authorization: str = field(default="", repr=False)
-    principal: str = ""
-    began: float = 0.0
-    seen: float = 0.0
-
-
-class Sessions:
-    """Sessions by the hash of their token; the oldest go first."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._held: OrderedDict[str, Session] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def begin(self, session: Session) -> str:
-        """Keep it; returns the token for the cookie."""
-        token = secrets.token_urlsafe(32)
-        session.began = session.seen = self._clock.monotonic()
-        with self._lock:
-            self._held[_hash(token)] = session
-            while len(self._held) > MAX_SESSIONS:
-                self._held.popitem(last=False)
-        return token
-
-    def of(self, token: str) -> Session | None:
-        """The session of this token, unless it is over."""
-        now = self._clock.monotonic()
-        with self._lock:
-            session = self._held.get(_hash(token))
-            if session is None:
-                return None
-            if now - session.began > LIFETIME_S or now - session.seen > IDLE_S:
-                del self._held[_hash(token)]
-                return None
-            session.seen = now
-            return session
-
-    def end(self, token: str) -> None:
-        with self._lock:
-            self._held.pop(_hash(token), None)
 
 
 class Tries:

@@ -1,0 +1,128 @@
+"""What waits to be done: questions for a person, and background jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from mainstay.access.keys import Permission
+from mainstay.handover import HandOver, State, operates
+from mainstay.web.console.shell import Screen, enter, filters, page
+from mainstay.web.console.tables import Cell, Column, Table, csv_of, wants_csv
+from mainstay.web.desk import Desk
+from mainstay.workflows.ports import Job, JobState
+
+HANDOVERS = Screen(name="Hand-overs", path="/handovers", known=True)
+JOBS = Screen(name="Jobs", path="/jobs", needs=(Permission.ADMIN,))
+ROWS = 200
+_LOOKS = {"failed": "bad", "dead": "bad", "closed": "soft", "done": "soft", "cancelled": "soft"}
+
+
+def add(api: FastAPI, desk: Desk) -> None:
+    app = desk.app
+
+    @api.get(HANDOVERS.path, include_in_schema=False)
+    def handovers(request: Request) -> Response:
+        actor = enter(desk, request, HANDOVERS)
+        state = filters(request, "state").get("state", "")
+        everybody = operates(actor)
+        chosen = State(state) if state in list(State) else None
+        found = app.handovers.list(state=chosen, principal=None if everybody else actor.principal, limit=ROWS)
+        table = Table(
+            name="handovers",
+            caption="Questions for a person" if everybody else "Your questions for a person",
+            hide_caption=True,
+            columns=[
+                Column(key="at", head="When", kind="time"),
+                Column(key="question", head="Question"),
+                Column(key="state", head="State"),
+                *([Column(key="asker", head="Asked by")] if everybody else []),
+                *([Column(key="reason", head="Why")] if everybody else []),
+                *([Column(key="sent", head="Sent to")] if everybody else []),
+                Column(key="request", head="Request", kind="code"),
+            ],
+            rows=[_handover(held, everybody=everybody) for held in found],
+            empty="No question is with a person.",
+        )
+        if wants_csv(request):
+            return csv_of(request, table)
+        return page(
+            request,
+            "work.html",
+            actor=actor,
+            heading="Questions for a person" if everybody else "Your questions for a person",
+            table=table,
+            states=_states(HANDOVERS.path, [str(one) for one in State], state),
+        )
+
+    @api.get(JOBS.path, include_in_schema=False)
+    def jobs(request: Request) -> Response:
+        actor = enter(desk, request, JOBS)
+        state = filters(request, "state").get("state", "")
+        chosen = JobState(state) if state in list(JobState) else None
+        table = Table(
+            name="jobs",
+            caption="Jobs",
+            hide_caption=True,
+            columns=[
+                Column(key="job", head="Job", kind="code"),
+                Column(key="kind", head="Kind"),
+                Column(key="key", head="About"),
+                Column(key="state", head="State"),
+                Column(key="attempts", head="Attempts"),
+                Column(key="created", head="Asked for", kind="time"),
+                Column(key="updated", head="Last moved", kind="time"),
+                Column(key="owner", head="Worker"),
+                Column(key="by", head="Asked for by"),
+            ],
+            rows=[_job(held) for held in app.queue.recent(state=chosen, limit=ROWS)],
+            empty="No job is known.",
+        )
+        if wants_csv(request):
+            return csv_of(request, table)
+        return page(
+            request,
+            "work.html",
+            actor=actor,
+            heading="Jobs",
+            table=table,
+            states=_states(JOBS.path, [str(one) for one in JobState], state),
+        )
+
+
+def _states(path: str, known: list[str], here: str) -> list[tuple[str, str, bool]]:
+    return [
+        ("All", path, here not in known),
+        *((one.capitalize(), f"{path}?state={one}", one == here) for one in known),
+    ]
+
+
+def _handover(held: HandOver, *, everybody: bool) -> dict[str, Any]:
+    return {
+        "at": held.at,
+        "question": held.question,
+        "state": Cell(value=str(held.state), look=_LOOKS.get(held.state, ""), note=held.detail if everybody else ""),
+        "asker": held.principal,
+        "reason": held.reason.replace("_", " "),
+        "sent": ", ".join(held.sent),
+        "request": Cell(
+            value=held.request_id, href=f"/requests/{quote(held.request_id, safe='')}" if held.request_id else ""
+        ),
+    }
+
+
+def _job(held: Job) -> dict[str, Any]:
+    return {
+        "job": held.job_id,
+        "kind": held.kind,
+        "key": held.key,
+        "state": Cell(value=str(held.state), look=_LOOKS.get(held.state, ""), note=held.error),
+        "attempts": f"{held.attempts} of {held.max_attempts}",
+        "created": held.created,
+        "updated": held.updated,
+        "owner": held.owner,
+        "by": held.requested_by,
+    }

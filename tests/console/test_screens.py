@@ -1,0 +1,248 @@
+"""The console over plain HTTP: who sees which screen, filters and files, nothing of others, nothing active."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from starlette.testclient import TestClient
+
+from mainstay.clock import FixedClock
+from mainstay.web.console.objectives import PIECES, cuts
+from mainstay.web.server import create_api
+from tests.console.world import GATE, MANY, PASSWORD, SCRIPT, TRACE, USERS, World
+
+PAGE = {"Accept": "text/html"}
+OURS = {"Origin": "http://testserver", **PAGE}
+LOOKED_AFTER = ("/objectives", "/alerts", "/money")
+OPEN = {
+    "/requests": set(USERS),
+    "/handovers": set(USERS),
+    "/documents": set(USERS),
+    **{path: {"ada", "olga", "audrey"} for path in LOOKED_AFTER},
+    "/access": {"ada", "audrey"},
+    "/audit": {"ada", "audrey"},
+    "/audit/1": {"ada", "audrey"},
+    "/jobs": {"ada"},
+}
+
+
+def browse(made: World, who: str | None) -> TestClient:
+    client = TestClient(create_api(made.app), headers=PAGE, follow_redirects=False)
+    if who is not None:
+        said = client.post("/sign-in", data={"name": who, "password": PASSWORD}, headers=OURS)
+        assert said.status_code == 303
+    return client
+
+
+@pytest.fixture(scope="module")
+def signed_in(made: World) -> dict[str, TestClient]:
+    return {who: browse(made, who) for who in USERS}
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_each_screen_is_open_to_whom_it_is_for(made: World, signed_in: dict[str, TestClient]) -> None:
+    missing = re.sub(r"req_\w+", "", signed_in["vic"].get("/no/such/page").text)
+    for path, permitted in OPEN.items():
+        for who, client in signed_in.items():
+            said = client.get(path)
+            assert said.status_code == (200 if who in permitted else 404), (path, who)
+            if who == "vic" and who not in permitted:
+                assert said.text.count("There is nothing") == missing.count("There is nothing")
+        shown = [who for who, client in signed_in.items() if f'href="{path}"' in client.get("/requests").text]
+        if "/1" not in path:
+            assert set(shown) == permitted, path
+    assert browse(made, None).get("/requests").status_code == 303  # to the sign-in page
+
+
+def test_one_sees_ones_own_requests(made: World, signed_in: dict[str, TestClient]) -> None:
+    hers, his = made.asked["alice gate"], made.asked["bram plan"]
+    listed = signed_in["alice"].get("/requests").text
+    assert hers in listed
+    assert his not in listed
+    assert his not in signed_in["alice"].get("/requests?asker=bram&format=csv").text
+    for name in (his, "req_never", TRACE):
+        said = signed_in["alice"].get(f"/requests/{name}")
+        assert said.status_code == 404
+        assert re.sub(r"req_\w+|nonce\S+", "", said.text) == re.sub(
+            r"req_\w+|nonce\S+", "", signed_in["alice"].get("/requests/req_other").text
+        )
+    assert signed_in["alice"].get(f"/requests/{his}/decision").status_code == 404
+    assert signed_in["alice"].get(f"/requests/{his}/steps/{made.span(his, 'retrieve')}").status_code == 404
+    assert his in signed_in["olga"].get("/requests").text
+
+
+def test_filters_stand_in_the_address_and_in_the_file(made: World, signed_in: dict[str, TestClient]) -> None:
+    client = signed_in["ada"]
+    every = rows(client.get("/requests?format=csv").text)
+    assert {row["request"] for row in every} == {*made.asked.values(), f"trace_{TRACE}"}
+    mine = rows(client.get("/requests?asker=alice&door=page&format=csv").text)
+    assert {row["request"] for row in mine} == {made.asked["alice gate"], made.asked["alice helmet"]}
+    dearest = [float(row["cost_usd"]) for row in rows(client.get("/requests?order=cost&format=csv").text)]
+    assert dearest == sorted(dearest, reverse=True)
+    assert rows(client.get("/requests?mode=limited&format=csv").text) == []
+    wrong = client.get("/requests?cost=much&since=never")
+    assert wrong.status_code == 422
+    assert wrong.text.count("aria-invalid") == 2
+    to = client.get("/requests", params={"id": "req_a/../b"})
+    assert to.headers["location"] == "/requests/req_a%2F..%2Fb"
+
+
+def test_a_request_shows_its_way_and_evidence_within_the_scope(made: World, signed_in: dict[str, TestClient]) -> None:
+    plan = made.asked["bram plan"]
+    his = signed_in["bram"].get(f"/requests/{plan}").text
+    assert "Plan of the board" in his
+    seen = signed_in["olga"].get(f"/requests/{plan}").text  # an operator who is not on the board
+    assert "Plan of the board" not in seen
+    assert "out of your reach now" in seen
+    assert "24 million" not in seen
+    gate = signed_in["alice"].get(f"/requests/{made.asked['alice gate']}").text
+    assert "retrieve" in gate
+    assert "For operators alone" not in gate
+    assert 'role="treegrid"' in gate
+    ledger = rows(signed_in["ada"].get(f"/requests/{made.asked['alice gate']}?format=csv&table=ledger").text)
+    assert [row["model"] for row in ledger] == ["small"]
+    assert float(ledger[0]["spent_usd"]) > 0
+    steps = rows(signed_in["ada"].get(f"/requests/{made.asked['alice gate']}?format=csv").text)
+    assert {"request", "retrieve", "generate"} <= {row["kind"] for row in steps}
+    assert signed_in["ada"].get(f"/requests/{plan}?format=csv&table=nothing").status_code == 404
+
+
+def test_a_long_journey_comes_in_pages(signed_in: dict[str, TestClient]) -> None:
+    client = signed_in["ada"]
+    first = client.get(f"/requests/{TRACE}")
+    assert f"{MANY - 1:,}".replace(",", "") in first.text.replace(",", "")
+    assert len(first.content) < 160_000
+    assert "Later steps" in first.text
+    assert "page=2" in first.text
+    last = client.get(f"/requests/{TRACE}?page=6")
+    assert last.status_code == 200
+    assert "Later steps" not in last.text
+    assert client.get(f"/requests/{TRACE}?page=7").status_code == 404
+    assert "timeout" in first.text  # errors have a word
+
+
+def test_nothing_written_becomes_active(made: World, signed_in: dict[str, TestClient]) -> None:
+    for name, path in made.screens().items():
+        text = signed_in["ada"].get(path).text
+        assert "<script>document" not in text, name
+        assert "<img src=" not in text.replace('<img src="/static/', ""), name
+        assert "javascript:alert" not in re.sub(r">[^<]*<", "><", text), name
+        for address in re.findall(r'(?:href|src|action)="([^"]*)"', text):
+            assert urlsplit(address.replace("&amp;", "&")).netloc == "", (name, address)
+    assert (
+        SCRIPT.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;") in signed_in["ada"].get("/access").text
+    )
+
+
+def test_what_changes_something_is_taken_from_our_page_and_by_operators_alone(
+    made: World, signed_in: dict[str, TestClient]
+) -> None:
+    address = f"/alerts/{made.alert}/acknowledge"
+    assert signed_in["olga"].post(address, data={"note": "x"}).status_code == 403  # from nowhere
+    assert signed_in["olga"].post(address, headers={**PAGE, "Origin": "http://elsewhere"}).status_code == 403
+    assert signed_in["audrey"].post(address, headers=OURS).status_code == 403
+    assert signed_in["alice"].post(address, headers=OURS).status_code == 404
+    quiet = {"objective": "quick", "for": "2h", "note": "known"}
+    assert signed_in["olga"].post("/alerts/silences", data=quiet, headers=OURS).status_code == 303
+    wrong = signed_in["olga"].post("/alerts/silences", data={**quiet, "objective": "none"}, headers=OURS)
+    assert wrong.status_code == 400
+    assert "known" in signed_in["audrey"].get("/alerts").text
+    found = rows(signed_in["audrey"].get("/audit?action=alert.&format=csv").text)
+    assert [row["actor"] for row in found if row["action"] == "alert.silenced"] == ["user:olga"]
+
+
+def test_objectives_and_money_say_it_in_words_and_numbers(signed_in: dict[str, TestClient]) -> None:
+    page = signed_in["ada"].get("/objectives").text
+    assert "of the error budget is left" in page
+    assert page.count('<svg role="img"') >= 3
+    assert page.count("<title>") >= 4
+    assert "change of mode" in page
+    pieces = rows(signed_in["ada"].get("/objectives?format=csv&table=objective-there").text)
+    assert len(pieces) <= PIECES
+    assert sum(int(row["events"]) for row in pieces) == 3
+    assert float(pieces[-1]["left"]) == 1.0
+    money = signed_in["ada"].get("/money?by=user").text
+    assert "called a model" in money
+    spent = rows(signed_in["ada"].get("/money?by=user&format=csv").text)
+    assert {row["name"] for row in spent} <= {"user:alice", "user:bram"}
+    budgets = rows(signed_in["ada"].get("/money?format=csv&table=budgets").text)
+    assert {row["whose"] for row in budgets} == {"the service", *(row["name"] for row in spent)}
+
+
+def test_windows_are_cut_at_whole_hours_and_days() -> None:
+    now = FixedClock().now()
+    for window in (3600.0, 86_400.0, 7 * 86_400.0, 28 * 86_400.0, 400 * 86_400.0):
+        found = cuts(now.fromtimestamp(now.timestamp() - window, now.tzinfo), now, window)
+        assert 2 <= len(found) <= PIECES
+        assert found[-1][1] == now
+        assert all(left[1] == right[0] for left, right in pairwise(found))
+
+
+def test_why_alice_may_see_it(made: World, signed_in: dict[str, TestClient]) -> None:
+    board, gate = made.documents["board/plan.md"], made.documents["gate.md"]
+    shown = signed_in["ada"].get(f"/documents/{board}/access?user=bram").text
+    assert "user:bram is in group:board" in shown
+    assert "board/.access.yaml" in shown
+    assert "stands for none of those it allows" in signed_in["ada"].get(f"/documents/{board}/access?user=alice").text
+    assert signed_in["ada"].get(f"/documents/{board}/access?user=group:board").status_code == 422
+    assert signed_in["alice"].get(f"/documents/{board}/access").status_code == 404
+    own = signed_in["alice"].get(f"/documents/{gate}/access").text
+    assert "user:alice is in group:staff" in own
+    assert "The rule in force" not in own
+    assert signed_in["alice"].get(f"/documents/{gate}/access?user=bram").status_code == 422
+    told = signed_in["ada"].get(f"/v1/documents/{board}/access?user=bram", headers={"Sec-Fetch-Site": "same-origin"})
+    assert told.json()["path"] == [{"member": "user:bram", "group": "group:board", "source": "local"}]
+    assert told.json()["access"] == {"allow": ["group:board"], "deny": []}
+    hers = signed_in["alice"].get(f"/v1/documents/{gate}/access", headers={"Sec-Fetch-Site": "same-origin"}).json()
+    assert hers["visible"]
+    assert "access" not in hers
+    others = signed_in["alice"].get(f"/v1/documents/{gate}/access?user=bram", headers={"Sec-Fetch-Site": "same-origin"})
+    assert others.status_code == 403
+
+
+def test_documents_and_sources(made: World, signed_in: dict[str, TestClient]) -> None:
+    page = signed_in["ada"].get("/documents?findings=yes").text
+    assert "broken.pdf" in page
+    assert "Every file could be read" not in page
+    assert "Findings about the documents" in page
+    seen = signed_in["alice"].get("/documents").text
+    assert "Plan of the board" not in seen
+    assert "Sources" not in seen
+    assert "Who may read it" not in seen
+
+
+def test_an_event_and_its_proof(signed_in: dict[str, TestClient], tmp_path: Path) -> None:
+    page = signed_in["audrey"].get("/audit/1").text
+    assert "proved" in page
+    proof = json.loads(signed_in["audrey"].get("/audit/1?format=proof").text)
+    assert proof["n"] == 1
+    assert proof["head"]["size"] == proof["size"]
+    assert signed_in["audrey"].get("/audit/999999").status_code == 404
+    assert signed_in["audrey"].get("/audit/x").status_code == 404
+    only = rows(signed_in["audrey"].get("/audit?action=user.added&format=csv").text) or rows(
+        signed_in["audrey"].get("/audit?action=user.&format=csv").text
+    )
+    assert only
+    assert all(row["action"].startswith("user.") for row in only)
+
+
+def test_a_look_at_the_decision_of_somebody_else_leaves_a_trace(made: World, signed_in: dict[str, TestClient]) -> None:
+    gate = made.asked["alice gate"]
+    mine = signed_in["alice"].get(f"/requests/{gate}/decision")
+    assert mine.status_code == 200
+    before = len(rows(signed_in["audrey"].get("/audit?action=export.decision&format=csv").text))
+    assert signed_in["audrey"].get(f"/requests/{gate}/decision").status_code == 200
+    after = rows(signed_in["audrey"].get("/audit?action=export.decision&format=csv").text)
+    assert len(after) == before + 1
+    assert after[0]["actor"] == "user:audrey"
+    assert GATE not in mine.text  # the record holds no text of the question
