@@ -21,6 +21,7 @@ from mainstay.records.measures import Measured
 from mainstay.records.spans import MAX_BATCH, MAX_TRACE_SPANS, ImportedSpan, Ingested
 from mainstay.records.traces import Journey, Kept, Search, Span, Trace
 from mainstay.storage import traces as module
+from mainstay.storage.audit import SqlAudit
 from mainstay.storage.database import Database
 from mainstay.storage.rows import micros
 from mainstay.storage.schema import measure, span, trace, trace_content
@@ -428,6 +429,21 @@ def test_classes_of_retention_and_holds(opened: Database, traces: SqlTraces) -> 
     assert traces.hold("req_000003", "")
     assert prune().traces == 1
     assert traces.get("req_000003") is None
+
+
+def test_a_legal_hold_on_a_person_or_a_request_binds_their_journeys(opened: Database, traces: SqlTraces) -> None:
+    audit = SqlAudit(opened, FixedClock())
+    of_user, other, of_request = journey(1, at=at(100)), journey(2, at=at(100)), journey(3, at=at(100))
+    other, of_request = (replace(one, asker=f"user:other{n}") for n, one in enumerate((other, of_request)))
+    traces.keep_all([Kept(trace=one, content={"question": "?"}) for one in (of_user, other, of_request)])
+    holds = [audit.hold(of_user.asker, "case 7"), audit.hold("request:req_000003", "case 8")]
+    pruned = traces.prune(at(90))
+    assert (pruned.traces, pruned.held, pruned.contents) == (1, 2, 1)
+    assert traces.get("req_000001") == of_user
+    assert traces.content("req_000003") == {"question": "?"}
+    for held in holds:
+        audit.lift(held.id, "closed")
+    assert traces.prune(at(90)).traces == 2
 
 
 def test_what_sampling_left_out_loses_its_steps_alone(traces: SqlTraces) -> None:

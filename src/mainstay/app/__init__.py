@@ -105,7 +105,13 @@ class App(Building):
 
     def health(self) -> Health:
         """What the readiness route reports."""
-        return health_of(self.database, self.settings.data, self.queue, background=self._background.error)
+        return health_of(
+            self.database,
+            self.settings.data,
+            self.queue,
+            background=self._background.error,
+            audit=self.auditing.trouble,
+        )
 
     # -- search and vectors --------------------------------------------------------------------------------------------
 

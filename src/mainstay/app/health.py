@@ -22,8 +22,9 @@ class Health:
     checks: dict[str, str]
 
 
-def health_of(database: Database, data: Path, queue: SqlQueue, *, background: str) -> Health:
-    """``data`` is the folder of files; ``background`` what the background work ran into."""
+def health_of(database: Database, data: Path, queue: SqlQueue, *, background: str, audit: str = "") -> Health:
+    """``data`` is the folder of files; ``background`` what the background work ran into, ``audit`` why heads of the audit log
+    are not signed or do not reach their witnesses."""
     checks = {}
     try:
         database.ping()
@@ -34,6 +35,7 @@ def health_of(database: Database, data: Path, queue: SqlQueue, *, background: st
     except Exception as error:  # noqa: BLE001 - whatever is wrong, the probe says it instead of failing
         checks["database"] = error.what if isinstance(error, MainstayError) else type(error).__name__
     checks["background"] = background or "ok"
+    checks["audit"] = audit or "ok"
     checks["jobs"] = _jobs_said(queue) if checks["database"] == "ok" else "unknown"
     return Health(ready=checks["database"] == "ok" and checks.get("disk") == "ok", checks=checks)
 

@@ -15,7 +15,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from mainstay.errors import Conflict, Invalid, NotFound
 from mainstay.guard.redaction import Redactor
@@ -547,6 +561,11 @@ class SqlAudit:
 
 def _holds_on(subjects: Sequence[str]) -> Any:
     return select(legal_hold.c.hold_id).where(legal_hold.c.subject.in_(subjects), legal_hold.c.lifted.is_(None))
+
+
+def bound(*subjects: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a legal hold stands on any of these subjects of a row: what forgets by age leaves such rows."""
+    return exists().where(legal_hold.c.lifted.is_(None), or_(*(legal_hold.c.subject == one for one in subjects)))
 
 
 def scrub(database: Database) -> None:

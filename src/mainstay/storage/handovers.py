@@ -12,7 +12,7 @@ from sqlalchemy import Row, delete, exists, insert, literal, select, update
 
 from mainstay.handover import HandOver, Source, State
 from mainstay.records.audit import AuditEntry
-from mainstay.storage.audit import append
+from mainstay.storage.audit import append, bound
 from mainstay.storage.database import Database
 from mainstay.storage.rows import dumps, micros, moment
 from mainstay.storage.schema import handover as table
@@ -143,7 +143,8 @@ class SqlHandOvers:
 
     def prune(self, *, before: datetime) -> int:
         with self._db.write(alone=False, fence=self._fence) as connection:
-            return int(connection.execute(delete(table).where(table.c.at < (micros(before) or 0))).rowcount)
+            free = ~bound(table.c.principal, "request:" + table.c.request_id)
+            return int(connection.execute(delete(table).where(table.c.at < (micros(before) or 0), free)).rowcount)
 
 
 def _can_be(name: str) -> bool:

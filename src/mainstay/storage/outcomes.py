@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, func, literal_column, select, update
 
 from mainstay.records.outcomes import Axis, Case, Kind, Outcome
+from mainstay.storage.audit import bound
 from mainstay.storage.database import Database, upsert
 from mainstay.storage.measures import ANSWERS
 from mainstay.storage.rows import dumps, micros, moment
@@ -114,7 +115,8 @@ class SqlOutcomes:
 
     def prune(self, before: datetime) -> int:
         with self._db.write(alone=False) as connection:
-            return int(connection.execute(delete(table).where(table.c.recorded < micros(before))).rowcount)
+            free = ~bound(table.c.by_whom, "request:" + table.c.request_id)
+            return int(connection.execute(delete(table).where(table.c.recorded < micros(before), free)).rowcount)
 
     def unsay(self, by: str) -> int:
         with self._db.write(alone=False) as connection:

@@ -24,6 +24,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     select,
     tuple_,
     update,
@@ -42,6 +43,7 @@ from mainstay.records.spans import (
     Span,
 )
 from mainstay.records.traces import LIMITED, PASSING, Kept, Page, Pruned, Search, Texts, Trace, own_name
+from mainstay.storage.audit import bound
 from mainstay.storage.database import Database, upsert
 from mainstay.storage.hot import Hot
 from mainstay.storage.measures import put_measure
@@ -274,13 +276,13 @@ class SqlTraces:
         dry_run: bool = False,
     ) -> Pruned:
         """Forget journeys that began before, texts that are older than theirs, and the steps of those that sampling left
-        out. What is held stays whole. With ``dry_run`` nothing is deleted, and the same is counted."""
+        out. What is held stays whole, and what a legal hold on its
+        asker or itself binds. With ``dry_run`` nothing is deleted, and the same is counted."""
         old = [table.c.at < micros(before)]
-        free = table.c.held == ""
+        kept_back = or_(table.c.held != "", bound(table.c.asker, "request:" + table.c.request_id))
+        free = ~kept_back
         texts = trace_content.c.at < micros(content_before or before)
-        bound = exists().where(
-            table.c.request_id == trace_content.c.request_id, table.c.held != "", table.c.kept != DROPPED
-        )
+        staying = exists().where(table.c.request_id == trace_content.c.request_id, kept_back, table.c.kept != DROPPED)
         leaving = [literal_column("trace.kept") == literal_column(f"'{PASSING}'"), free]
         leaving.append(table.c.at < micros(passing_before or before))
         with self._db.read() as connection:
@@ -291,12 +293,12 @@ class SqlTraces:
                     traces=connection.scalar(select(func.count()).where(*old, free)) or 0,
                     dropped=connection.scalar(select(func.count()).where(*leaving)) or 0,
                     spans=connection.scalar(select(func.count()).select_from(span_table).where(steps)) or 0,
-                    contents=connection.scalar(select(func.count()).where(texts, ~bound)) or 0,
+                    contents=connection.scalar(select(func.count()).where(texts, ~staying)) or 0,
                     held=held,
                 )
         contents = 0
         while True:
-            some = select(trace_content.c.request_id, trace_content.c.part).where(texts, ~bound).limit(AT_ONCE)
+            some = select(trace_content.c.request_id, trace_content.c.part).where(texts, ~staying).limit(AT_ONCE)
             with self._db.write(alone=False) as connection:
                 keys = connection.execute(some).all()
                 for name, part in keys:
