@@ -96,8 +96,10 @@ class Auditing:
         try:
             self.look()
         except Exception as error:  # noqa: BLE001 - a log that can not be signed now is signed later
-            said = error.line() if isinstance(error, MainstayError) else repr(error)
+            # Without the place: whoever probes whether the service is ready need not know where its database is.
+            said = error.what if isinstance(error, MainstayError) else type(error).__name__
             if said != self._signing:
                 level = logging.ERROR if isinstance(error, Conflict) else logging.WARNING
-                _log.log(level, "the audit log is not signed: %s", said)
+                told = error.line() if isinstance(error, MainstayError) else repr(error)
+                _log.log(level, "the audit log is not signed: %s", told)
             self._signing = said
