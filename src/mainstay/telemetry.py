@@ -229,6 +229,8 @@ def _fill(made: Any, value: Any) -> None:
             made.double_value = float(text)
         case {"otel.bytes": str(text)} if len(value) == 1:
             made.bytes_value = base64.b64decode(text)
+        case {"otel.bytes_text": str(text)} if len(value) == 1:
+            made.bytes_value = text.encode("utf-8", "replace")
         case Mapping():
             made.kvlist_value.SetInParent()
             _put(made.kvlist_value.values, value)

@@ -167,7 +167,10 @@ def read_heads(file: Path) -> list[Head]:
         lines = [line.strip() for line in file.read_bytes().splitlines()]
     except OSError as error:
         raise Unavailable(f"can not be read ({error.strerror})", where=str(file)) from None
-    return [_head(line, f"{file}:{n}") for n, line in enumerate(lines, 1) if line.startswith(b"{")]
+    found = [_head(line, f"{file}:{n}") for n, line in enumerate(lines, 1) if line.startswith(b"{")]
+    if not found:
+        raise Invalid("there is no signed head in it", where=str(file), fix="name the file that the witness keeps")
+    return found
 
 
 def _head(line: bytes, where: str) -> Head:

@@ -17,6 +17,7 @@ from tests.support.databases import open_fresh
 
 from mainstay.clock import FixedClock
 from mainstay.errors import Invalid
+from mainstay.records.audit import Filters
 from mainstay.records.measures import Measured
 from mainstay.records.spans import MAX_BATCH, MAX_TRACE_SPANS, ImportedSpan, Ingested
 from mainstay.records.traces import Journey, Kept, Search, Span, Trace
@@ -411,8 +412,8 @@ def test_classes_of_retention_and_holds(opened: Database, traces: SqlTraces) -> 
     held = journey(3, at=at(100))
     traces.keep_all([Kept(trace=one, content={"question": "?"}) for one in (old, newer, held)])
     traces.ingest([imported(1, n, start_ms=-100 * 86400e3, content={"q": "?"}) for n in (1, 2)])
-    assert traces.hold("req_000003", "case 7")
-    assert not traces.hold("req_nothing", "x")
+    assert traces.hold("req_000003", "case 7", at=NOW)
+    assert not traces.hold("req_nothing", "x", at=NOW)
     prune = partial(traces.prune, at(90), content_before=at(30), passing_before=at(1))
     first = prune(dry_run=True)
     assert (first.traces, first.spans, first.contents, first.held) == (2, 2, 4, 1)
@@ -426,7 +427,12 @@ def test_classes_of_retention_and_holds(opened: Database, traces: SqlTraces) -> 
     with opened.read() as connection:
         assert connection.execute(select(span)).all() == []
         assert len(connection.execute(select(trace_content)).all()) == 1
-    assert traces.hold("req_000003", "")
+    assert traces.hold("req_000003", "", at=NOW, why="closed")
+    events = SqlAudit(opened, FixedClock()).list(Filters()).events
+    assert [(one.action, one.subject, one.why) for one in events] == [
+        ("hold.lifted", "request:req_000003", "closed"),
+        ("hold.placed", "request:req_000003", "case 7"),
+    ]
     assert prune().traces == 1
     assert traces.get("req_000003") is None
 

@@ -471,7 +471,7 @@ def test_on_the_command_line(tmp_path: Path, receiver: Receiver, capsys: pytest.
         assert run(built, "alerts", "list") == 0
         assert "no alerts" in capsys.readouterr().out
         assert run(built, "alerts", "test") == 0
-        assert "webhook: gone" in capsys.readouterr().out
+        assert "webhook: sent" in capsys.readouterr().out
         assert told(receiver.calls[0])["type"] == "alerts.test"
         assert run(built, "agreement", "gate") == 0
         capsys.readouterr()

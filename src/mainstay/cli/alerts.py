@@ -127,7 +127,7 @@ def unsilence(silence_id: str, name: str, json_: bool) -> None:
 
 
 @alerts.command(
-    help="Send a message that says that nothing is wrong, by each way that is set up, and wait until it is gone."
+    help="Send a message that says that nothing is wrong, by each way that is set up, and wait until it is sent."
 )
 @as_json
 def test(json_: bool) -> None:
@@ -146,7 +146,7 @@ def test(json_: bool) -> None:
         put_json({"id": notice.id, "ways": [{"way": way, "trouble": trouble} for way, trouble in said]})
     else:
         for way, trouble in said:
-            click.echo(f"{way}: {'gone' if not trouble else printable(trouble, 300)}")
+            click.echo(f"{way}: {'sent' if not trouble else printable(trouble, 300)}")
     if any(trouble for _, trouble in said):
         click.get_current_context().exit(1)
 
@@ -167,4 +167,4 @@ def _gone(app: App, key: str) -> str:
             app.queue.cancel(job.job_id)  # nobody wants to be asked about a test for ever
             return now.error
         app.queue.wait(0.5)
-    return f"not gone within {GONE_S:.0f} s: see mainstay jobs list --kind {ALERT}"
+    return f"not sent within {GONE_S:.0f} s: see mainstay jobs list --kind {ALERT}"

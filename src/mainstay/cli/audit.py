@@ -16,6 +16,7 @@ from mainstay.cli.common import as_json, opened, printable, progress, put_json, 
 from mainstay.errors import Conflict, Invalid, NotFound
 from mainstay.records.audit import AuditEntry, Filters, because
 from mainstay.records.audit.checking import Report
+from mainstay.records.filters import possible_action
 from mainstay.shapes import audit_event_view, audit_proof_view
 from mainstay.storage.audit import scrub
 
@@ -50,7 +51,7 @@ def list_(
     json_: bool,
 ) -> None:
     filters = Filters(
-        action=action,
+        action=possible_action(action, "--action"),
         actor=actor,
         subject=subject,
         since=_time(since, "--since"),
@@ -71,8 +72,20 @@ def list_(
         click.echo(f"more: --before {page.next}")
 
 
+class _Event(click.ParamType[int]):
+    """The number of an event."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and len(text) < 19):
+            self.fail(f"{text[:40]!a} is not the number of an event; see: mainstay audit list", param, ctx)
+        return int(text)
+
+
 @audit.command(help="One event: all that is kept of it.")
-@click.argument("n", type=click.IntRange(min=0))
+@click.argument("n", type=_Event())
 @as_json
 def show(n: int, json_: bool) -> None:
     with opened() as app:
@@ -203,8 +216,12 @@ def erase(name: str, why: str, yes: bool) -> None:
 @why_option
 def hold(subject: str, why: str) -> None:
     with opened() as app:
-        held = app.audit.hold(subject if ":" in subject else f"user:{subject}", why)
+        named = subject if ":" in subject else f"user:{subject}"
+        held = app.audit.hold(named, why)
+        unknown = named.startswith("user:") and all(one.principal != named for one in app.people.list())
     click.echo(f"{held.id} stands on {printable(held.subject)}")
+    if unknown:
+        click.secho("  nobody of this name is known here: is it spelt right?", fg="yellow", err=True)
 
 
 @audit.command(help="Lift a legal hold.")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import click
 
+from mainstay.agreement.terms import nanodollars
 from mainstay.cli.common import actor, as_json, as_user, opened, printable, put_json, table
 from mainstay.errors import Invalid, NotFound
-from mainstay.models.prices import nanodollars_of
+from mainstay.records.filters import CHOICES, possible
 from mainstay.records.spans import ERROR, Line, waterfall
 from mainstay.records.traces import Search, Trace, may_see_all, visible_trace
 from mainstay.shapes import request_view
@@ -18,6 +20,10 @@ from mainstay.types import usd
 MOST_LINES = 2000
 _COLOURS = {"generate": "cyan", "retrieve": "green", "cache": "green", "verify": "blue", "review": "magenta"}
 _SHOWN_BESIDE = ("input_tokens", "output_tokens", "cost_nanodollars", "model", "first_ms")
+
+
+def _words(name: str) -> str:
+    return f"{', '.join(CHOICES[name])}."
 
 
 @click.group(help="The journey of a request: show, search; hold and release; prune.")
@@ -45,14 +51,14 @@ def trace_show(request_id: str, brief: bool, user: str | None, json_: bool) -> N
 @trace.command("search", help="The latest requests, or those that fit.")
 @as_user
 @click.option("--asker", default="", metavar="USER", help="Asked by, like user:alice.")
-@click.option("--status", default="", help="answered, partial, clarify, handed_off, refused, failed.")
-@click.option("--mode", default="", help="full, economy, cached_only, sources_only, static.")
+@click.option("--status", default="", help=_words("status"))
+@click.option("--mode", default="", help=_words("mode"))
 @click.option("--model", default="")
 @click.option("--release", default="")
-@click.option("--door", default="", help="answers, chat, page, cli, otlp.")
-@click.option("--kind", default="", help="answer, ingest, imported.")
+@click.option("--door", default="", help=_words("door"))
+@click.option("--kind", default="", help=_words("kind"))
 @click.option("--trace-id", default="", metavar="HEX", help="Every request of one trace.")
-@click.option("--outcome", default="", help="An outcome that was reported for it.")
+@click.option("--outcome", default="", help=f"An outcome that was reported for it: {_words('outcome')}")
 @click.option("--failed/--not-failed", default=None, help="Failed through our fault, or not.")
 @click.option("--min-cost", default="", metavar="USD", help="Cost at least this much.")
 @click.option("--min-ms", default=0.0, type=click.FloatRange(min=0), help="Took at least so many milliseconds.")
@@ -60,13 +66,16 @@ def trace_show(request_id: str, brief: bool, user: str | None, json_: bool) -> N
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
 @as_json
 def trace_search(user: str | None, json_: bool, min_cost: str, failed: bool | None, **said: Any) -> None:
+    least = nanodollars(min_cost, "--min-cost") if min_cost else 0
+    wanted = possible(
+        Search(failed=failed, min_cost=least, **said), named=lambda name: "--" + name.replace("_", "-")
+    )
     with opened() as app:
         person = actor(app, user)
         if not may_see_all(person):
-            if said["asker"] not in ("", person.principal):
+            if wanted.asker not in ("", person.principal):
                 raise NotFound("one sees one's own requests alone", where="--asker")
-            said["asker"] = person.principal
-        wanted = Search(failed=failed, min_cost=nanodollars_of(min_cost) if min_cost else 0, **said)
+            wanted = replace(wanted, asker=person.principal)
         page = app.traces.search(wanted)
     if json_:
         views = [request_view(held, whole=False, operator=may_see_all(person)) for held in page.traces]
@@ -98,20 +107,23 @@ def trace_search(user: str | None, json_: bool, min_cost: str, failed: bool | No
 def trace_hold(request_id: str, why: str) -> None:
     if not why.strip() or len(why) > 500:
         raise Invalid("say why in up to 500 characters", where="--why")
-    _hold(request_id, why.strip())
+    _hold(request_id, why.strip(), why.strip())
     click.echo(f"{printable(request_id)} is held: {printable(why, 500)}")
 
 
 @trace.command("release", help="End a hold: it is deleted when its time has come.")
 @click.argument("request_id")
-def trace_release(request_id: str) -> None:
-    _hold(request_id, "")
+@click.option("--why", required=True, metavar="TEXT", help="Why it need not be kept any more.")
+def trace_release(request_id: str, why: str) -> None:
+    if not why.strip() or len(why) > 500:
+        raise Invalid("say why in up to 500 characters", where="--why")
+    _hold(request_id, "", why.strip())
     click.echo(f"{printable(request_id)} is not held any more")
 
 
-def _hold(request_id: str, why: str) -> None:
+def _hold(request_id: str, case: str, why: str) -> None:
     with opened() as app:
-        if not app.traces.hold(request_id, why):
+        if not app.traces.hold(request_id, case, at=app.clock.now(), why=why):
             raise NotFound("no such request", where=request_id[:80], fix="see: mainstay trace search")
 
 

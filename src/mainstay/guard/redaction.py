@@ -452,15 +452,24 @@ def _harmless(value: str) -> bool:
 
 def _is_secret_name(name: str) -> bool:
     """Whether a field of this name holds a secret: by its last word, as ``db.password``; not ``input_tokens``."""
-    lowered = name.lower().replace("-", "_").replace(".", "_")
-    return lowered.endswith(_SECRET_ENDS) or lowered in ("authorization", "proxy_authorization", "cookie", "set_cookie")
+    if not name.islower():
+        name = _HUMP.sub("_", name).lower()
+    lowered = name.replace("-", "_").replace(".", "_").replace(" ", "_")
+    if lowered.endswith(_SECRET_ENDS) or lowered in _SECRET_NAMES:
+        return True
+    return lowered.endswith(_SECRET_LAST) or name.rpartition(".")[2] == "pin"  # not map_pin, and no pin code of a town
 
 
 _SECRET_ENDS = (
-    "password", "passwd", "passphrase", "passwort", "kennwort", "pwd", "secret", "api_key", "apikey", "access_key",
-    "private_key", "secret_key", "signing_key", "access_token", "refresh_token", "id_token", "auth_token", "api_token",
-    "session_token", "bearer_token", "credentials", "header_authorization", "header_cookie",
+    "password", "passwd", "passphrase", "passcode", "passwort", "kennwort", "pwd", "secret", "api_key", "apikey", "access_key",
+    "private_key", "secret_key", "signing_key", "credential", "credentials", "connection_string", "connectionstring",
+    "header_authorization", "header_cookie",
 )  # fmt: skip
+_LAST_WORDS = ("token", "ssn", "otp", "otp_code")  # as whole words: not input_tokens, max_token_count
+_SECRET_LAST = tuple(f"_{word}" for word in _LAST_WORDS)
+_SECRET_NAMES = frozenset({*_LAST_WORDS, "authorization", "proxy_authorization", "cookie", "set_cookie"})
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Where a new word begins: refreshToken, APIKey."""
 
 # -- personal data -----------------------------------------------------------------------------------------------------
 

@@ -256,9 +256,9 @@ class Recorder:
         self.settle()
         return self._store.mark(request_id, kept)
 
-    def hold(self, request_id: str, why: str) -> bool:
+    def hold(self, request_id: str, case: str, *, at: datetime, why: str = "") -> bool:
         self.settle()
-        return self._store.hold(request_id, str(self._clean(why)))
+        return self._store.hold(request_id, str(self._clean(case)), at=at, why=str(self._clean(why)))
 
     def prune(
         self,

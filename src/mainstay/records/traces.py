@@ -198,9 +198,9 @@ class Reading(Protocol):
     def mark(self, request_id: str, kept: str) -> bool:
         """Its steps stay, because of what became known about it later; whether there were any left to stay."""
 
-    def hold(self, request_id: str, why: str) -> bool:
-        """Nothing of it is deleted until it is released, whatever its age; with an empty ``why`` it is. Whether there is such
-        a request."""
+    def hold(self, request_id: str, case: str, *, at: datetime, why: str = "") -> bool:
+        """Nothing of it is deleted until it is released, whatever its age; an empty ``case`` releases it. ``why`` is the reason
+        that the audit log gets, the case unless told. Whether there is such a request."""
 
 
 class Traces(Reading, Protocol):

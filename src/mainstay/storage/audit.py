@@ -469,7 +469,7 @@ class SqlAudit:
                 action=ERASED,
                 subject=held.owner,
                 at=self._clock.now(),
-                why=why.replace(plain, "..."),
+                why=re.sub(re.escape(plain), "...", why, flags=re.IGNORECASE),
                 details={"also": also, "bodies": bodies, "owner": held.owner},
                 owner=SERVICE,
                 # Whoever erases themselves is not named again by doing so.

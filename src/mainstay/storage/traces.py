@@ -31,6 +31,8 @@ from sqlalchemy import (
 )
 
 from mainstay.errors import Invalid
+from mainstay.records.audit import AuditEntry
+from mainstay.records.audit.events import HELD, RELEASED
 from mainstay.records.measures import Measured
 from mainstay.records.spans import (
     ERROR,
@@ -43,7 +45,7 @@ from mainstay.records.spans import (
     Span,
 )
 from mainstay.records.traces import LIMITED, PASSING, Kept, Page, Pruned, Search, Texts, Trace, own_name
-from mainstay.storage.audit import bound
+from mainstay.storage.audit import append, bound
 from mainstay.storage.database import Database, upsert
 from mainstay.storage.hot import Hot
 from mainstay.storage.measures import put_measure
@@ -148,12 +150,18 @@ class SqlTraces:
                 ).rowcount
             )
 
-    def hold(self, request_id: str, why: str) -> bool:
-        with self._db.write(alone=False) as connection:
+    def hold(self, request_id: str, case: str, *, at: datetime, why: str = "") -> bool:
+        with self._db.write() as connection:
             row = _found(connection, request_id)
             if row is None:
                 return False
-            connection.execute(update(table).where(table.c.request_id == row.request_id).values(held=why))
+            connection.execute(update(table).where(table.c.request_id == row.request_id).values(held=case))
+            subject, before = f"request:{row.request_id}", {"held": row.held}
+            action = HELD if case else RELEASED
+            entry = AuditEntry(
+                action=action, subject=subject, at=at, before=before, after={"held": case}, why=why or case
+            )
+            append(connection, entry)
             return True
 
     # -- reading -------------------------------------------------------------------------------------------------------

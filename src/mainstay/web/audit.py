@@ -14,6 +14,7 @@ from mainstay.errors import Invalid, NotFound
 from mainstay.records.audit import AuditEntry, Filters
 from mainstay.records.decisions import visible_decision
 from mainstay.records.explaining import explained
+from mainstay.records.filters import possible_action
 from mainstay.shapes import audit_event_view, audit_proof_view, decision_view
 from mainstay.web.desk import SIGNED_IN, Asker, Desk, Guarded, needs
 from mainstay.web.views import Json
@@ -116,7 +117,7 @@ def routes(desk: Desk) -> APIRouter:
     ) -> Response:
         """The newest first. `action` with a dot at its end is all that begin with it."""
         filters = Filters(
-            action=action,
+            action=possible_action(action, "action"),
             actor=actor,
             subject=subject,
             since=_moment(since, "since"),

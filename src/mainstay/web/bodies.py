@@ -30,7 +30,7 @@ _RANGE = {
 _LIST_OF_SCALARS = {"type": "array", "items": _SCALAR, "minItems": 1, "maxItems": MAX_VALUES}
 
 
-def _unicode(text: str) -> str:
+def unicode(text: str) -> str:
     if not text.isascii():
         try:
             text.encode()
@@ -39,7 +39,7 @@ def _unicode(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_unicode)]
+Text = Annotated[str, AfterValidator(unicode)]
 Filters = Annotated[
     Any,
     WithJsonSchema(

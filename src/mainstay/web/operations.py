@@ -22,14 +22,14 @@ Axis = Literal["day", "user", "team", "key", "model", "release", "purpose", "out
 def routes(desk: Desk) -> APIRouter:
     router = APIRouter(route_class=Guarded, tags=["Operations"])
     app = desk.app
-    reads, admin = needs(Permission.TRACES_READ), needs(Permission.ADMIN)
+    reads, operates = needs(Permission.TRACES_READ), needs(Permission.OPERATE)
 
     @router.get("/v1/mode", openapi_extra=reads, summary="The mode in force")
     def mode() -> Response:
         """With what asks for it, what an operator ordered, and the latest changes."""
         return Json(_mode())
 
-    @router.post("/v1/mode", openapi_extra=admin, summary="Order a mode")
+    @router.post("/v1/mode", openapi_extra=operates, summary="Order a mode")
     def ordered(body: ModeBody, actor: Asker) -> Response:
         """For all processes, within a second or so. `null` leaves it to the service again. The change is kept with your name."""
         app.ladder.order(None if body.mode is None else Mode(body.mode), by=actor.principal, detail=body.note)

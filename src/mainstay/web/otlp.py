@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import math
 import zlib
@@ -21,6 +22,7 @@ from starlette.responses import Response
 
 from mainstay.access.keys import Permission
 from mainstay.errors import Invalid, MainstayError, TooLarge
+from mainstay.guard.redaction import clean
 from mainstay.records.otlp import OtelSpan, imported
 from mainstay.records.spans import MAX_BATCH, MAX_NAME, MAX_SPAN_BYTES, ImportedSpan, Ingested
 from mainstay.records.traces import Traces
@@ -282,12 +284,12 @@ def _attributes(held: Iterable[Any]) -> tuple[dict[str, Any], int]:
         if len(made) >= MAX_ATTRIBUTES:
             left_out += 1
         elif pair.key:
-            made[_text(pair.key, MAX_NAME)] = _value(pair.value, 0)
+            made[_text(pair.key, MAX_NAME)] = _value(pair.value, 0, pair.key)
     return made, left_out
 
 
-def _value(value: Any, depth: int) -> Any:
-    """An AnyValue. Numbers that JSON does not have, and bytes, go under a name that says what they were."""
+def _value(value: Any, depth: int, name: str) -> Any:
+    """An AnyValue of this name. Numbers that JSON does not have, and bytes, go under a name that says what they were."""
     which = value.WhichOneof("value")
     if which is None or depth > MAX_DEPTH:
         return None
@@ -298,15 +300,29 @@ def _value(value: Any, depth: int) -> Any:
         case "double_value":
             return held if math.isfinite(held) else {"otel.double": repr(held)}
         case "bytes_value":
-            return {"otel.bytes": base64.b64encode(held[:MAX_VALUE]).decode()}
+            return _of_bytes(held, name)
         case "array_value":
-            return [_value(one, depth + 1) for one in held.values[:MAX_ATTRIBUTES]]
+            return [_value(one, depth + 1, name) for one in held.values[:MAX_ATTRIBUTES]]
         case "kvlist_value":
-            return {_text(one.key, MAX_NAME): _value(one.value, depth + 1) for one in held.values[:MAX_ATTRIBUTES]}
+            return {_text(one.key, MAX_NAME): _value(one.value, depth + 1, one.key) for one in held.values[:MAX_ATTRIBUTES]}
         case "bool_value" | "int_value":
             return held
         case _:
             return None
+
+
+def _of_bytes(held: bytes, name: str) -> dict[str, Any]:
+    """Bytes, without what may not be kept: base64 hides a secret from every later look, so it is looked for here. Text that
+    holds one is kept as text, redacted; of what is no text nobody can say what it holds, so its length and digest are."""
+    try:
+        text = held.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # so has text in UTF-16
+        return {"otel.bytes_length": len(held), "otel.bytes_sha256": hashlib.sha256(held).hexdigest()}
+    text = text[:MAX_VALUE]
+    (said,) = clean({name: text}).values()
+    return {"otel.bytes": base64.b64encode(text.encode()).decode()} if said == text else {"otel.bytes_text": said}
 
 
 def _text(text: str, most: int) -> str:

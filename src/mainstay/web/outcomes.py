@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.responses import Response
 
 from mainstay.access.keys import Permission
 from mainstay.records.outcomes import MAX_COMMENT, MAX_FIELDS, MAX_WORD, Axis, Kind
 from mainstay.records.traces import may_see_all
 from mainstay.shapes import outcome_row_view, outcome_view
-from mainstay.web.bodies import Text
+from mainstay.web.bodies import Text, unicode
 from mainstay.web.desk import SIGNED_IN, Asker, Desk, Guarded, needs
 from mainstay.web.views import Json
 
 _STRICT = ConfigDict(extra="forbid")
 Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _field(held: object) -> object:
+    """A union of types would be told of by the names that pydantic has for its branches."""
+    if not isinstance(held, str | bool | int | float) or (isinstance(held, float) and not math.isfinite(held)):
+        raise ValueError("must be a text, a number, true or false")
+    return unicode(held) if isinstance(held, str) else held
+
+
+FieldValue = Annotated[
+    Any,
+    AfterValidator(_field),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "boolean"}, {"type": "integer"}, {"type": "number"}]}),
+]
 
 
 class OutcomeBody(BaseModel):
@@ -34,7 +49,7 @@ class OutcomeBody(BaseModel):
     source: Annotated[Text, Field(max_length=MAX_WORD)] = ""
     at: AwareDatetime | None = None
     comment: Annotated[Text, Field(max_length=MAX_COMMENT)] = ""
-    fields: Annotated[dict[Text, Text | bool | int | Number], Field(max_length=MAX_FIELDS)] = Field(
+    fields: Annotated[dict[Text, FieldValue], Field(max_length=MAX_FIELDS)] = Field(
         default_factory=dict
     )
     key: Annotated[Text, Field(max_length=128)] = ""

@@ -119,6 +119,11 @@ def _of_validation(errors: Sequence[Any]) -> Problem:
         said = "this field is missing" if where else "the body is missing"
     elif first["type"] in ("model_attributes_type", "model_type", "dict_type") and not where:
         said = "the body must be a JSON object, sent as application/json"
+    elif first["type"] in ("too_long", "string_too_long") and isinstance(first.get("input"), str):
+        said = f"{len(first['input'])} characters, at most {first['ctx']['max_length']} are taken"
+    elif first["type"] in ("too_short", "string_too_short") and isinstance(first.get("input"), str):
+        least = first["ctx"]["min_length"]
+        said = "is empty" if least == 1 else f"{len(first['input'])} characters, at least {least} are wanted"
     else:
         said = first["msg"].removeprefix("Value error, ")
         said = said[:1].lower() + said[1:]

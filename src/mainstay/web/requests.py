@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from mainstay.agreement.terms import nanodollars
 from mainstay.app import App
 from mainstay.errors import Invalid
-from mainstay.models.prices import nanodollars_of
 from mainstay.records.content import documents_of
+from mainstay.records.filters import possible
 from mainstay.records.traces import Search, Trace, may_see_all, visible_span, visible_trace
 from mainstay.shapes import request_view, span_view
 from mainstay.types import Actor
@@ -60,13 +61,14 @@ def routes(desk: Desk) -> APIRouter:
             trace_id=trace_id,
             outcome=outcome,
             failed=failed,
-            min_cost=nanodollars_of(min_cost_usd) if min_cost_usd else 0,
+            min_cost=nanodollars(min_cost_usd, "min_cost_usd") if min_cost_usd else 0,
             min_ms=min_ms,
             since=None if since is None else _moment(since, "since"),
             before=None if before is None else _moment(before, "before"),
             after=cursor,
             limit=limit,
         )
+        wanted = possible(wanted)
         if asker and not everybody and asker != actor.principal:
             return Json({"requests": [], "next": None})
         page = traces.search(wanted)

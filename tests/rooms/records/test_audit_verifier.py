@@ -201,7 +201,12 @@ def test_one_proof(tmp_path: Path) -> None:
     for n in range(9):
         held = audit_proof_view(audit.proof(n))
         assert verify_audit.check_proof(held) == ""
-        assert verify_audit.check_proof(audit_proof_view(audit.proof(n, n + 1))) == ""
+        assert "nobody has signed" in verify_audit.check_proof(audit_proof_view(audit.proof(n, n + 1)))
+        public, other = held["head"]["public"], "ab" * 32
+        assert verify_audit.check_proof(held, [public], [held["head"]]) == ""
+        assert "no key of those given" in verify_audit.check_proof(held, [other])
+        assert "another root" in verify_audit.check_proof(held, [], [{**held["head"], "root": other}])
+        assert "keeps no head" in verify_audit.check_proof(held, [], [{**held["head"], "size": 1}])
         assert "too long" in verify_audit.check_proof({**held, "path": [*held["path"], "ab" * 32]})
         assert verify_audit.check_proof({**held, "path": held["path"][1:]})
         assert verify_audit.check_proof({**held, "line": {**held["line"], "action": "other"}})

@@ -174,7 +174,7 @@ def test_no_text_is_written_as_it_is(store: Watched, database: Database, tmp_pat
             )
         ]
     )
-    recorder.hold("req_1", SECRET)
+    recorder.hold("req_1", SECRET, at=CLOCK.now())
     recorder.close()
     assert recorder.content("req_1") == {"question": f"My key is {GONE}", "answer": f"So it is {GONE}"}
     assert recorder.content("a" * 32) == {"b" * 16 + ".q": GONE}

@@ -20,7 +20,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, Tuple  # noqa: UP035 - runs on Python 3.9
+from typing import Any, Dict, Iterable, Iterator, Sequence, Tuple  # noqa: UP035 - runs on Python 3.9
 
 Point = Tuple[int, int, int, int]  # noqa: UP006 - runs on Python 3.9
 Json = Dict[str, Any]  # noqa: UP006 - runs on Python 3.9
@@ -249,8 +249,9 @@ class Check:
             )
 
 
-def check_proof(held: Json) -> str:
-    """One event's proof. Returns what is wrong, in words; empty when nothing is."""
+def check_proof(held: Json, keys: Sequence[str] = (), witnessed: Sequence[Json] = ()) -> str:
+    """One event's proof. Returns what is wrong, in words; empty when nothing is. ``keys`` are the public keys (hex) that may
+    have signed, ``witnessed`` heads that were kept elsewhere: with none of either, the signature proves only whose it is."""
     line, size, here = held["line"], held["size"], held["line"]["n"]
     root, last = leaf_of(line), size - 1
     for one in map(bytes.fromhex, held["path"]):
@@ -267,12 +268,48 @@ def check_proof(held: Json) -> str:
         return "the event is not in the tree with this root"
     head = held.get("head")
     if head is None:
-        return ""
+        return "nobody has signed the tree that the event is in: ask for the proof again when a head is there"
     public = bytes.fromhex(head["public"])
     right = key_id(public) == head["key"] and signed(public, head_text(head), bytes.fromhex(head["signature"]))
     if not right or head["root"] != held["root"] or head["size"] != size:
         return "the head is not that of this tree, or its signature is not right"
+    if keys and head["public"] not in keys:
+        return f"the head is signed by {head['public']}, which is no key of those given"
+    if witnessed:
+        same = [one for one in witnessed if one["size"] == size and one["log"] == head["log"]]
+        if not same:
+            known = ", ".join(str(one["size"]) for one in witnessed[-5:])
+            return f"the witness keeps no head of {size} events: ask for a proof at one that it keeps ({known})"
+        if any(one["root"] != head["root"] for one in same):
+            return "the witness keeps another root of a tree of this size"
     return ""
+
+
+def witnessed_heads(paths: Sequence[str]) -> list[Json]:
+    """The heads that files of a witness hold. Raises ValueError for a file without one."""
+    found: list[Json] = []
+    for path in paths:
+        before = len(found)
+        for number, line in enumerate(Path(path).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if line.strip().startswith("{"):
+                try:
+                    held = json.loads(line)
+                    held = held.get("data", held)
+                    found.append(
+                        {name: held[name] for name in ("log", "size", "root", "at", "key", "public", "signature")}
+                    )
+                except (ValueError, KeyError, TypeError):
+                    raise ValueError(f"{path}:{number}: this is no signed head") from None
+        if len(found) == before:
+            raise ValueError(f"{path}: there is no signed head in it")
+    return found
+
+
+def public_key(text: str) -> str:
+    """A public key as it is given on the command line: 64 hexadecimal digits."""
+    if len(text) != 64 or not set(text.lower()) <= set("0123456789abcdef"):
+        raise argparse.ArgumentTypeError("a public key is 64 hexadecimal digits")
+    return text.lower()
 
 
 def lines(path: str) -> Iterator[Json]:
@@ -287,24 +324,32 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("bundle", help="audit.jsonl, or the JSON of one proof")
     parser.add_argument("--witness", action="append", default=[], help="a file of heads that you kept, one a line")
     parser.add_argument(
-        "--key", action="append", default=[], help="a public key (hex) that may have signed; repeatable"
+        "--key",
+        action="append",
+        default=[],
+        type=public_key,
+        help="a public key (hex) that may have signed; repeatable",
     )
     given = parser.parse_args(arguments)
     try:
+        witnessed = witnessed_heads(given.witness)
         with Path(given.bundle).open(encoding="utf-8", errors="surrogatepass") as file:
             first = file.read(1 << 16)
         if '"path"' in first and '"line"' in first:
             with Path(given.bundle).open(encoding="utf-8") as file:
-                said = check_proof(json.load(file))
-            print(said or "right: the event is in the log")
+                proof = json.load(file)
+            said = check_proof(proof, given.key, witnessed)
+            print(said or f"right: the event is in the log that {proof['head']['public']} signed")
+            if not said and not given.key and not witnessed:
+                print("note: nobody vouches for that key: give --key or --witness with what you got elsewhere")
             return 1 if said else 0
-        witnessed = [head for path in given.witness for head in lines(path)]
         check = Check(given.key, witnessed)
         for held in lines(given.bundle):
             check.take(held)
         check.end()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        print(f"can not be read: {type(error).__name__}: {error}", file=sys.stderr)
+        trouble = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        print(f"can not be read: {trouble or type(error).__name__}", file=sys.stderr)
         return 2
     missing = sum(len(events) for events in check.missing.values())
     print(f"{check.tree.size} events ({missing} erased), {len(check.heads)} heads, {len(witnessed)} of a witness")
@@ -315,7 +360,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"note: {note}")
     for what in check.wrong[:100]:
         print(f"WRONG: {what}")
-    print("everything is right" if not check.wrong else f"{len(check.wrong)} things are wrong")
+    print("everything is right" if not check.wrong else f"wrong in {len(check.wrong)} places")
     return 1 if check.wrong else 0
 
 
