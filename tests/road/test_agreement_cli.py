@@ -12,10 +12,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 
+from mainstay.access.acl import PRIVATE
 from mainstay.agreement import Agreement
 from mainstay.agreement.versions import digest
 from mainstay.app import App, open_app
 from mainstay.cli import main
+from mainstay.corpus.sources import read_access_file
 from mainstay.errors import Invalid
 from mainstay.records.measures import Measured
 from mainstay.settings import ServiceFile, load
@@ -270,6 +272,12 @@ def test_a_fresh_service_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[
     held = load(tmp_path / "fresh", {}).agreement
     assert replace(held, objectives=()) == type(held)(), "what it shows are the defaults"
     assert len(held.objectives) == 2
+    hint = tmp_path / "fresh" / "documents" / ".access.yaml.example"
+    assert all(line.startswith("#") for line in hint.read_text().splitlines())
+    assert read_access_file(hint) == PRIVATE, "as it is, and copied as it is, it opens nothing"
+    uncommented = tmp_path / "rule.yaml"
+    uncommented.write_text(hint.read_text().replace("# allow: [group:staff", "allow: [group:staff"))
+    assert read_access_file(uncommented).allow
 
 
 def test_approve_change_explain(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -31,6 +32,7 @@ from mainstay.records.audit.heads import Head, key_in, new_key
 from mainstay.records.audit.settings import AuditSettings
 from mainstay.records.decisions import DecisionRecord, visible_decision
 from mainstay.records.explaining import explained
+from mainstay.records.filters import ACTIONS
 from mainstay.settings import load
 from mainstay.storage.audit import SqlAudit
 from mainstay.storage.schema import audit_event
@@ -207,8 +209,27 @@ def test_over_http(app: App) -> None:
             ("/v1/audit/0/proof?size=99999", 400),
             ("/v1/audit?since=tuesday", 400),
             ("/v1/audit?limit=0", 400),
+            ("/v1/audit?action=bogus.", 400),
+            ("/v1/audit?action=key", 400),
         ):
             assert get(wrong).status_code == status, wrong
+        assert get("/v1/audit?action=decision").status_code == 200
+        said = get("/v1/audit?action=key.creatd").json()["detail"]
+        assert said == (
+            "action: 'key.creatd' is not known here; did you mean 'key.created'? valid here: key.created, key.revoked, key."
+        )
+
+
+def test_every_action_is_known_and_in_the_manual() -> None:
+    root = Path(__file__).parents[2]
+    table = (root / "docs/howto/audit.md").read_text().partition("| what | actions |")[2].partition("\n\n")[0]
+    written = {word for word in re.findall(r"`([a-z_.]+)`", table) if not word.endswith(".")}
+    of_three = {f"{kind}.{what}" for kind in ("group", "service") for what in ("added", "changed", "removed")}
+    assert set(ACTIONS) == written | of_three
+    sources = "".join(file.read_text() for file in (root / "src/mainstay").rglob("*.py"))
+    recorded = re.findall(r'(?:action=|_said\(|_silencing\()"([a-z_]+\.[a-z_]+)"', sources)
+    assert len(recorded) > 10
+    assert set(recorded) <= set(ACTIONS)
 
 
 # -- heads and witnesses -----------------------------------------------------------------------------------------------
@@ -401,6 +422,10 @@ def test_the_commands(app: App, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "user.added" in run(app, "audit", "list", "--action", "user.", capsys=capsys)[1]
     assert "user:cleo" in run(app, "audit", "show", "1", capsys=capsys)[1]
     assert run(app, "audit", "show", "77", capsys=capsys)[0] == 1
+    code, _, err = run(app, "audit", "show", "x", capsys=capsys)
+    assert (code, "'x' is not the number of an event" in err) == (2, True), err
+    code, _, err = run(app, "audit", "list", "--action", "users.", capsys=capsys)
+    assert (code, "--action" in err, "did you mean 'user.'?" in err) == (2, True, True), err
     assert "nothing signed yet" in run(app, "audit", "head", capsys=capsys)[1]
     assert "events signed at" in run(app, "audit", "head", "--sign", capsys=capsys)[1]
     assert "signed by ak_" in run(app, "audit", "proof", "1", capsys=capsys)[1]

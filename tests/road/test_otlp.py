@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import http.client
 import json
 import os
@@ -23,12 +25,15 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.common.v1.common_pb2 import KeyValueList
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mainstay.access.keys import Permission
+from mainstay.telemetry import _put
+from mainstay.web.otlp import read
 from tests.support.processes import Said, Serving
 from tests.support.services import open_service, people, sync
 from tests.support.upstream import Upstream, answering, cites
@@ -244,6 +249,39 @@ def test_what_is_refused(world: World) -> None:
     large = one_span(attributes=[{"key": f"k{n}", "value": {"stringValue": "x" * 15_000}} for n in range(20)])
     said = send(serving, keys["writer"], json.dumps(batch(large)).encode(), media="application/json")
     assert "bytes" in said.json()["partialSuccess"]["errorMessage"]
+
+
+def test_bytes_hide_nothing() -> None:
+    key = "mst_" + "a1b2" * 6 + "zz" + "_" + "Ab3dEf9hIj" * 4 + "K1m2"
+    held = {
+        "plain": b"caf\xc3\xa9",
+        "said": f"the key is {key}".encode(),
+        "db.password": b"hunter2",
+        "picture": b"\x89PNG\xff" + key.encode(),
+        "wide": key.encode("utf-16-le"),
+    }
+    attributes = [
+        {"key": name, "value": {"bytesValue": base64.b64encode(value).decode()}} for name, value in held.items()
+    ]
+    listed = {"key": "list", "value": {"arrayValue": {"values": [attributes[1]["value"]]}}}
+    body = json.dumps(batch(one_span(attributes=[*attributes, listed]))).encode()
+    (span,) = read(body, "application/json", "", "service:app").spans
+    kept = span.attributes
+    assert base64.b64decode(kept["plain"]["otel.bytes"]) == held["plain"]
+    assert kept["said"] == {"otel.bytes_text": "the key is [redacted:key]"}
+    assert kept["list"] == [kept["said"]]
+    assert kept["db.password"] == {"otel.bytes_text": "[redacted:password]"}
+    for name in ("picture", "wide"):
+        assert kept[name] == {
+            "otel.bytes_length": len(held[name]),
+            "otel.bytes_sha256": hashlib.sha256(held[name]).hexdigest(),
+        }
+    out = KeyValueList()
+    _put(out.values, kept)
+    sent = {pair.key: pair.value for pair in out.values}
+    assert sent["plain"].bytes_value == held["plain"]
+    assert sent["said"].bytes_value == b"the key is [redacted:key]"
+    assert len(sent["picture"].kvlist_value.values) == 2
 
 
 def test_a_zip_bomb(world: World) -> None:

@@ -173,3 +173,15 @@ def test_on_the_command_line(desk: Service, capsys: pytest.CaptureFixture[str]) 
     assert yaml.safe_load(out) == {"groups": []}
     code, out = run("export", "grafana")
     assert json.loads(out)["panels"]
+
+
+def test_mistakes_are_told_in_words_for_people(desk: Service) -> None:
+    def detail(**body: Any) -> str:
+        told = post(desk, "/v1/outcomes", "crm", **{"request_id": "req_x", "kind": "solved", **body})
+        assert told.status_code == 400, told.text
+        return str(told.json()["detail"])
+
+    assert detail(fields={"a": {"b": 1}}) == "fields.a: must be a text, a number, true or false"
+    assert detail(fields={"a": [1]}) == "fields.a: must be a text, a number, true or false"
+    assert detail(comment="x" * 2001) == "comment: 2001 characters, at most 2000 are taken"
+    assert detail(request_id="") == "request_id: is empty"

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from mainstay.access.keys import READER
 from mainstay.app import App
 from mainstay.cli import cli
+from mainstay.errors import Invalid
 from mainstay.records.spans import ImportedSpan, is_span_id, is_trace_id
 from mainstay.types import Actor, Question
 from mainstay.web.server import create_api
@@ -96,6 +97,34 @@ def test_filters(service: Service) -> None:
             400,
             422,
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "status",
+            "anwsered",
+            "status: 'anwsered' is not known here; did you mean 'answered'? valid here: answered, partial",
+        ),
+        ("kind", "answers", "did you mean 'answer'? valid here: answer, ingest, imported"),
+        ("mode", "bogus", "mode: 'bogus' is not known here; valid here: full, economy"),
+        ("door", "chats", "did you mean 'chat'?"),
+        ("outcome", "solve", "did you mean 'solved'?"),
+        ("trace_id", "zz", "trace_id: 'zz' is no trace id"),
+        ("min_cost_usd", "abc", "min_cost_usd is 'abc', not an amount"),
+        ("min_cost_usd", "NaN", "min_cost_usd is 'NaN', not an amount"),
+    ],
+)
+def test_a_filter_that_nothing_can_fit_is_refused(
+    service: Service, tmp_path: Path, name: str, value: str, said: str
+) -> None:
+    told = service.client.get("/v1/requests", params={name: value}, headers=service.headers("alice"))
+    assert (told.status_code, said in told.json()["detail"]) == (400, True), told.text
+    option = {"min_cost_usd": "--min-cost"}.get(name, "--" + name.replace("_", "-"))
+    typed = run(tmp_path, "trace", "search", option, value)  # before any service is looked for
+    assert isinstance(typed.exception, Invalid)
+    assert said.replace(name, option) in typed.exception.line()
 
 
 def test_an_imported_trace(service: Service) -> None:

@@ -24,6 +24,10 @@ _WRITTEN = (
     (f"scaffold/{AGREEMENT_FILE}", AGREEMENT_FILE),
     ("scaffold/queries.yaml", "queries/queries.yaml"),
     ("prompts/builtin/answer.md", "prompts/answer.md"),
+    (
+        "scaffold/access.yaml",
+        "documents/.access.yaml.example",
+    ),  # by that name it is no rule: an empty one closes the folder
 )
 
 
@@ -45,6 +49,7 @@ def init(directory: Path) -> None:
     if "data/" not in lines.splitlines():
         ignored.write_text(f"{lines}data/\n", encoding="utf-8")
     click.echo(f"wrote {directory}/: {SERVICE_FILE}, {AGREEMENT_FILE}, prompts/, queries/, documents/")
+    click.echo("who may read documents is said in documents/.access.yaml: see documents/.access.yaml.example")
     click.echo('next: put documents into documents/, then run: mainstay sync; mainstay ask "..."; mainstay serve')
 
 

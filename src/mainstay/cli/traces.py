@@ -67,9 +67,7 @@ def trace_show(request_id: str, brief: bool, user: str | None, json_: bool) -> N
 @as_json
 def trace_search(user: str | None, json_: bool, min_cost: str, failed: bool | None, **said: Any) -> None:
     least = nanodollars(min_cost, "--min-cost") if min_cost else 0
-    wanted = possible(
-        Search(failed=failed, min_cost=least, **said), named=lambda name: "--" + name.replace("_", "-")
-    )
+    wanted = possible(Search(failed=failed, min_cost=least, **said), named=lambda name: "--" + name.replace("_", "-"))
     with opened() as app:
         person = actor(app, user)
         if not may_see_all(person):

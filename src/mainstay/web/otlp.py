@@ -304,7 +304,9 @@ def _value(value: Any, depth: int, name: str) -> Any:
         case "array_value":
             return [_value(one, depth + 1, name) for one in held.values[:MAX_ATTRIBUTES]]
         case "kvlist_value":
-            return {_text(one.key, MAX_NAME): _value(one.value, depth + 1, one.key) for one in held.values[:MAX_ATTRIBUTES]}
+            return {
+                _text(one.key, MAX_NAME): _value(one.value, depth + 1, one.key) for one in held.values[:MAX_ATTRIBUTES]
+            }
         case "bool_value" | "int_value":
             return held
         case _:

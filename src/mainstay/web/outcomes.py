@@ -49,9 +49,7 @@ class OutcomeBody(BaseModel):
     source: Annotated[Text, Field(max_length=MAX_WORD)] = ""
     at: AwareDatetime | None = None
     comment: Annotated[Text, Field(max_length=MAX_COMMENT)] = ""
-    fields: Annotated[dict[Text, FieldValue], Field(max_length=MAX_FIELDS)] = Field(
-        default_factory=dict
-    )
+    fields: Annotated[dict[Text, FieldValue], Field(max_length=MAX_FIELDS)] = Field(default_factory=dict)
     key: Annotated[Text, Field(max_length=128)] = ""
 
 

@@ -151,6 +151,49 @@ def test_values_under_secret_names() -> None:
     assert clean(same) is same
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("refreshToken", "accessToken", "x.token", "token", "X-Auth-Token", "APIKey", "DBPassword", "id_token"),
+        *(
+            "my.credential",
+            "credentials",
+            "db.connection_string",
+            "connectionString",
+            "ssn",
+            "customer.ssn",
+            "pin",
+            "PIN",
+        ),
+        *("user.pin", "otp", "login_otp", "otp_code", "otpCode"),
+    ],
+)
+def test_names_of_secrets(name: str) -> None:
+    assert clean({name: "abcd"}) == {name: "[redacted:password]"}
+    assert clean({name: ["abcd"]}) == {name: ["[redacted:password]"]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "input_tokens",
+            "total_tokens",
+            "max_tokens",
+            "maxTokens",
+            "token_count",
+            "tokenizer",
+            "tokenType",
+            "session.id",
+        ),
+        *("map_pin", "spin", "pin_code", "desktop", "adotp", "lesson", "key", "monkey"),
+    ],
+)
+def test_names_of_no_secrets(name: str) -> None:
+    held = {name: "abcd"}
+    assert clean(held) is held
+
+
 def test_equal_values_can_be_joined_by_who_has_the_key() -> None:
     one, other = Redactor(key=b"one"), Redactor(key=b"other")
     text = "from a@example.com to b@example.com and a@example.com"
