@@ -37,7 +37,7 @@ PAGE = {"Accept": "text/html"}
 OURS = {"Origin": "http://testserver"}
 PART = {"HX-Request": "true", "HX-Request-Type": "partial"}
 QUESTION = "How much may a hotel cost a night?"
-EVIL = '"><script>alert(5)</script>{{7*7}}'
+EVIL = '"><script>alert(5)</script>{{7*7777}}'
 FIRST_LOAD = 60_000  # bytes of script and style, compressed
 PAGE_WEIGHT = 150_000
 
@@ -250,7 +250,7 @@ def test_names_and_questions_of_others_stay_text(console: Service) -> None:
         if "csv" not in path:
             assert "<script>alert" not in page.text
             assert "alert(5)" in page.text
-            assert "49" not in re.sub(r'nonce="[\w-]+"|v=\w+|\d+ ms|req_\w+|ho_\w+|\d\d:\d\d|T[\d:.]+Z', "", page.text)
+            assert "54439" not in re.sub(r'nonce="[\w-]+"|v=\w+|\d+ ms|req_\w+|ho_\w+|\d\d:\d\d|T[\d:.]+Z', "", page.text)
 
 
 def test_a_part_of_a_page_says_what_went_wrong_in_a_sentence(console: Service) -> None:
