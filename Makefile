@@ -30,7 +30,7 @@ check: .venv/test          ## style, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check                ## everything that runs in under ten minutes on two cores
+test: check                ## the quick suite: all that is not marked long
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not long' $(ARGS)
 
 test-long: .venv/test      ## the whole road once more on PostgreSQL, then the long drills and property runs

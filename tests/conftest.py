@@ -1,4 +1,4 @@
-"""Which tests are quick. The suite of everyday stays under ten minutes on two cores; the rest runs in `make test-long`.
+"""Which tests are quick. The suite of everyday is meant to stay near ten minutes on two cores; the rest runs in `make test-long`.
 
 A port's suite runs over both databases. Over PostgreSQL the parts that are about the databases themselves are quick, the others
 are long: they differ from SQLite in the dialect alone, which those parts cover.
