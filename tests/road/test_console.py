@@ -250,7 +250,9 @@ def test_names_and_questions_of_others_stay_text(console: Service) -> None:
         if "csv" not in path:
             assert "<script>alert" not in page.text
             assert "alert(5)" in page.text
-            assert "54439" not in re.sub(r'nonce="[\w-]+"|v=\w+|\d+ ms|req_\w+|ho_\w+|\d\d:\d\d|T[\d:.]+Z', "", page.text)
+            assert "54439" not in re.sub(
+                r'nonce="[\w-]+"|v=\w+|\d+ ms|req_\w+|ho_\w+|\d\d:\d\d|T[\d:.]+Z', "", page.text
+            )
 
 
 def test_a_part_of_a_page_says_what_went_wrong_in_a_sentence(console: Service) -> None:

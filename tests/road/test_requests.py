@@ -263,5 +263,5 @@ def test_holds_and_what_is_due(recording: App, tmp_path: Path) -> None:
     said = json.loads(run(tmp_path, "trace", "prune", "--dry-run", "--json").output)
     assert said == {"traces": 0, "dropped": 0, "spans": 0, "contents": 0, "held": 0}
     assert run(tmp_path, "trace", "prune").exit_code == 0
-    assert run(tmp_path, "trace", "release", held).exit_code == 0
+    assert run(tmp_path, "trace", "release", held, "--why", "closed").exit_code == 0
     assert "held:" not in run(tmp_path, "trace", "show", held).output
