@@ -41,6 +41,7 @@ from mainstay.web.views import HealthView, Json, LiveView, ProblemJson, ProblemV
 SMALL_BODY = 1024 * 1024
 RETRY_AFTER_S = "5"
 KEEP_ALIVE_S, GRACE_S = 15, 10
+OTLP_PATH = "/v1/traces"
 _METHODS = ("get", "put", "post", "delete", "patch")
 
 
@@ -187,6 +188,7 @@ def _openapi(api: FastAPI) -> dict[str, Any]:
 
 def _problems_typed(operation: dict[str, Any], path: str) -> None:
     """Say in which form this address tells of problems."""
+    problem: dict[str, Any] = {}
     if path.startswith(COMPATIBLE):
         error = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
         said = {
@@ -194,6 +196,9 @@ def _problems_typed(operation: dict[str, Any], path: str) -> None:
             "content": {"application/json": {"schema": error}},
         }
     else:
-        problem = {"schema": {"$ref": f"#/components/schemas/{ProblemView.__name__}"}}
-        said = {"description": "What went wrong (RFC 9457).", "content": {"application/problem+json": problem}}
+        problem = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{ProblemView.__name__}"}}}
+        said = {"description": "What went wrong (RFC 9457).", "content": problem}
+    if path == OTLP_PATH:  # whoever sends spans is answered in OTLP's own form, but for what never reached that door
+        own = {"application/json": {"schema": {"type": "object"}}, "application/x-protobuf": {}}
+        said = {"description": said["description"], "content": {**problem, **own}}
     operation["responses"]["default"] = said
