@@ -78,6 +78,6 @@ def test_killed_while_spending(dialect: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_many_operations(dialect: str, tmp_path: Path) -> None:
-    """Of ten thousand as the long suite has them; MAINSTAY_TEST_OPERATIONS=100000 takes minutes on SQLite, a quarter of an hour on PostgreSQL."""
+    """Of ten thousand as the long suite has them; MAINSTAY_TEST_OPERATIONS=100000 takes a quarter of an hour more."""
     operations = int(os.environ.get("MAINSTAY_TEST_OPERATIONS", "10000"))
     struck(dialect, tmp_path, operations=operations, processes=3, blows=10, threads=4)
