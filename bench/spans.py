@@ -3,15 +3,19 @@
     make bench NAME=spans
     make bench NAME=spans ARGS="--spans 200000 --seconds 5 --no-peers"
 
-``spans_per_s`` are spans of 2 KB, five a trace, 250 a request, acknowledged only once they are on the disk: sent to the
-OTLP door of a served Mainstay on SQLite over loopback by four clients. ``cpu_ms_per_span`` is the CPU of its processes.
-``port.`` is the same without HTTP: one writer calling the port, redaction included; ``port.bare.`` without redaction.
+``spans_per_s`` are spans of 2 KB with the attributes that instrumented clients of models send, five a trace, 250 a request,
+acknowledged only once they are on the disk: sent to the OTLP door of a served Mainstay on SQLite over loopback by four
+clients, which share the machine with it; what they send was serialised before. ``cpu_ms_per_span`` is the CPU of its processes.
+``port.`` are the same spans without HTTP: one writer calling the port, redaction included; ``port.bare.`` without redaction.
 ``list_p95_ms.1m`` is the 95th of a hundred searches, with every filter and none, among a million spans (half of them in
 journeys of ours, half imported); ``skeleton_ms.10k`` is the median of reading a trace of 10,000 spans without what they say
 of themselves. ``request_cpu_ms`` is the CPU of recording one request of ten steps, its writing included.
 
-Peers run from folders of their own under ``.bench``, made by pip when they are not there: the same batches over OTLP/HTTP
-to Phoenix and MLflow, on SQLite, for a bounded time. A span of theirs counts once it can be read from their database file.
+Peers run from folders of their own under ``.bench``, made by pip when they are not there: the same batches by the same
+clients over OTLP/HTTP to Phoenix and MLflow, on SQLite, after one batch to warm up. They are sent a number of spans and given a
+bounded time: not more than they can write, since one that answers before it has written only grows a queue. A span of theirs
+counts once it can be read from their database file, whether or not a power cut would spare it; ``acknowledged_per_s`` is
+how fast they said they had taken them.
 A peer that can not be installed or does not start is left out, and said to be. The last line printed is one JSON object.
 """
 
@@ -35,8 +39,10 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from string import ascii_letters, digits
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtobufSpan
 from tests.support.processes import Serving
 
 from bench._data import KEPT, machine, say
@@ -53,9 +59,12 @@ from mainstay.storage.database import Address, Database, open_database
 from mainstay.storage.rows import micros
 from mainstay.storage.traces import SqlTraces
 from mainstay.types import Actor
+from mainstay.web.otlp import PROTOBUF, read
 
 BATCH, PER_TRACE, BYTES = 250, 5, 2048
+TRACES = BATCH // PER_TRACE
 CLIENTS = 4
+WARM = 4  # requests before it is measured: what is loaded at the first one, and what a service does when it starts
 KINDS = ("request", "retrieve", "route", "generate", "verify")
 MODELS = ("small", "large", "careful", "")
 PEERS = {"phoenix": "arize-phoenix==20.26.*", "mlflow": "mlflow==3.17.*"}
@@ -67,6 +76,7 @@ def main() -> None:
     parser.add_argument("--spans", type=int, default=1_000_000, help="how many there are when lists are measured")
     parser.add_argument("--seconds", type=float, default=10.0, help="of sending, for each way")
     parser.add_argument("--peer-seconds", type=float, default=60.0, help="at most, for each peer")
+    parser.add_argument("--peer-spans", type=int, default=2000, help="sent to each peer")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--seed", type=int, default=5)
     said = parser.parse_args()
@@ -80,7 +90,7 @@ def main() -> None:
         figures |= lists(Path(folder) / "lists", said.spans, said.seed)
         if not said.no_peers:
             for name, package in PEERS.items():
-                figures |= peer(name, package, Path(folder) / name, said.peer_seconds)
+                figures |= peer(name, package, Path(folder) / name, said.peer_seconds, said.peer_spans)
     print(json.dumps({"bench": "spans", "machine": machine(), "figures": figures}))
 
 
@@ -207,13 +217,12 @@ def padding(n: int, size: int) -> str:
 
 
 def port(folder: Path, seconds: float, *, bare: bool = False) -> dict[str, float]:
-    """One writer, the port itself."""
+    """One writer, the port itself, given what the door makes of a request."""
     name = "port.bare" if bare else "port"
     with database(folder) as opened:
         recorder = Recorder(SqlTraces(opened), clean=(lambda value: value) if bare else clean)
-        batches = [
-            [span for trace in range(n * 50, n * 50 + 50) for span in spans(trace)] for n in range(int(seconds * 40))
-        ]
+        sent = (body(range(n * TRACES, (n + 1) * TRACES)) for n in range(int(seconds * 40)))
+        batches = [read(one, PROTOBUF, "", "service:crm").spans for one in sent]
         kept, cpu, began = 0, time.process_time(), time.perf_counter()
         for batch in batches:
             kept += recorder.ingest(batch).kept
@@ -232,40 +241,67 @@ def door(folder: Path, seconds: float) -> dict[str, float]:
     (folder / "mainstay.yaml").write_text("name: Bench\n", encoding="utf-8")
     with open_app(folder) as app:
         key = app.keyring.create("service:crm", name="bench", scopes=[Permission.TRACES_WRITE])[1]
-    bodies = [body(range(n * 50, n * 50 + 50)) for n in range(int(seconds * 40))]
+    bodies = [body(range(n * TRACES, (n + 1) * TRACES)) for n in range(int(seconds * 40) + WARM)]
     with Serving.on(folder) as serving:
-        url = f"{serving.address}/v1/traces"
+        url, headers = f"{serving.address}/v1/traces", {"Authorization": f"Bearer {key}"}
+        before, _ = send(url, bodies[:WARM], seconds, headers)
         cpu = cpu_s(serving.popen.pid)
-        sent, took = send(url, bodies, seconds, {"Authorization": f"Bearer {key}"})
+        sent, took = send(url, bodies[WARM:], seconds, headers)
         spent = cpu_s(serving.popen.pid) - cpu
     with closing(sqlite3.connect(folder / "data" / "mainstay.db")) as held:
         (kept,) = held.execute("SELECT count(*) FROM span").fetchone()
     if not sent:
         say("the OTLP door takes nothing here: see the port's figures")
         return {}
-    if kept != sent:
-        raise SystemExit(f"{sent} spans were acknowledged and {kept} are there")
+    if kept != before + sent:
+        raise SystemExit(f"{before + sent} spans were acknowledged and {kept} are there")
     figures = {"spans_per_s": round(sent / took, 1), "cpu_ms_per_span": round(1000 * spent / sent, 4)}
     say(f"door: {figures}")
     return figures
 
 
 def body(traces: range) -> bytes:
-    """An export request of OTLP, as SDKs send it."""
+    """An export request of OTLP, as SDKs send it: ids by chance, times in nanoseconds, calls of models, each 2 KB."""
     export = ExportTraceServiceRequest()
-    scope = export.resource_spans.add().scope_spans.add()
+    resource = export.resource_spans.add()
+    resource.resource.attributes.add(key="service.name").value.string_value = "crm"
+    scope = resource.scope_spans.add()
+    scope.scope.name = "bench"
+    rng = random.Random(traces.start)
     for trace in traces:
-        for one in spans(trace):
+        trace_id, ids = rng.randbytes(16), [rng.randbytes(8) for _ in range(PER_TRACE)]
+        for n, one in enumerate(spans(trace)):
+            start_ns = one.start_us * 1000 + 123
             held = scope.spans.add(
-                trace_id=bytes.fromhex(one.trace_id),
-                span_id=bytes.fromhex(one.span_id),
-                parent_span_id=bytes.fromhex(one.parent_id),
+                trace_id=trace_id,
+                span_id=ids[n],
+                parent_span_id=ids[(n - 1) // 2] if n else b"",
                 name=one.name,
-                start_time_unix_nano=one.start_us * 1000,
-                end_time_unix_nano=one.start_us * 1000 + 5_000_000,
+                kind=ProtobufSpan.SPAN_KIND_CLIENT,
+                start_time_unix_nano=start_ns,
+                end_time_unix_nano=start_ns + 5_000_456,
             )
-            for name, value in one.attributes.items():
-                held.attributes.add(key=name).value.string_value = str(value)
+            said: dict[str, str | int] = {
+                "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": "openai",
+                "gen_ai.request.model": "gpt-4o-mini",
+                "gen_ai.response.model": "gpt-4o-mini-2024-07-18",
+                "gen_ai.response.id": "chatcmpl-" + "".join(rng.choices(ascii_letters + digits, k=29)),
+                "gen_ai.usage.input_tokens": 1200 + n,
+                "gen_ai.usage.output_tokens": 180,
+                "server.address": "models.example.com",
+                "server.port": 443,
+                "http.response.status_code": 200,
+                "session.id": f"session-{trace % 500}",
+            }
+            for name, value in said.items():
+                pair = held.attributes.add(key=name).value
+                if isinstance(value, int):
+                    pair.int_value = value
+                else:
+                    pair.string_value = value
+            filling = held.attributes.add(key="crm.note").value
+            filling.string_value = padding(trace * 31 + n, BYTES - held.ByteSize() - 8)
     return bytes(export.SerializeToString())
 
 
@@ -362,7 +398,7 @@ def timed(work: Callable[[], object]) -> float:
 # -- others ------------------------------------------------------------------------------------------------------------
 
 
-def peer(name: str, package: str, folder: Path, seconds: float) -> dict[str, float]:
+def peer(name: str, package: str, folder: Path, seconds: float, count: int) -> dict[str, float]:
     """Send the same to a peer, and count what is in its database when the time is over."""
     try:
         python = installed(name, package)
@@ -381,19 +417,28 @@ def peer(name: str, package: str, folder: Path, seconds: float) -> dict[str, flo
         if not answers(f"http://127.0.0.1:{port}/", process, 180):
             say(f"{name} is left out: it does not start (see its log: {(folder / 'log').read_text()[-300:]!r})")
             return {}
-        bodies = [body(range(n * 50, n * 50 + 50)) for n in range(40)]  # 10,000 spans: more than it writes meanwhile
-        began = time.perf_counter()
-        sent, _ = send(f"http://127.0.0.1:{port}{path}", bodies, seconds / 2, headers)
-        if not sent:
-            say(f"{name} is left out: it took nothing")
+        url = f"http://127.0.0.1:{port}{path}"
+        bodies = [body(range(n * TRACES, (n + 1) * TRACES)) for n in range(1 + count // BATCH)]
+        warm, _ = send(url, bodies[:1], seconds, headers)
+        before = counted(held, warm, seconds)
+        if not before:
+            say(
+                f"{name} is left out: of {warm} spans that it acknowledged none is in its database after {seconds:.0f} s"
+            )
             return {}
-        kept = 0
-        while time.perf_counter() - began < seconds and kept < sent:
-            time.sleep(0.5)
-            kept = rows(held)
+        cpu, began = cpu_s(process.pid), time.perf_counter()
+        sent, sending = send(url, bodies[1:], seconds, headers)
+        kept = counted(held, before + sent, seconds - sending) - before
         took = time.perf_counter() - began
-        say(f"{name}: {sent} acknowledged, {kept} in its database after {took:.0f} s")
-        return {f"{name}.spans_per_s": round(kept / took, 1)}
+        spent = cpu_s(process.pid) - cpu
+        say(f"{name}: {sent} acknowledged in {sending:.1f} s, {kept} of them in its database after {took:.1f} s")
+        if not kept:
+            return {}
+        return {
+            f"{name}.spans_per_s": round(kept / took, 1),
+            f"{name}.acknowledged_per_s": round(sent / sending, 1),
+            f"{name}.cpu_ms_per_span": round(1000 * spent / kept, 4),
+        }
     finally:
         process.terminate()
         try:
@@ -429,6 +474,14 @@ def free_port() -> int:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         return int(held.getsockname()[1])
+
+
+def counted(held: Path, until: int, seconds: float) -> int:
+    """The spans in a peer's file once they are so many, or after these seconds."""
+    end = time.perf_counter() + seconds
+    while (found := rows(held)) < until and time.perf_counter() < end:
+        time.sleep(0.2)
+    return found
 
 
 def rows(held: Path) -> int:

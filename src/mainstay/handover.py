@@ -113,7 +113,14 @@ class HandOvers(Protocol):
 
     def get(self, handover_id: str) -> HandOver | None: ...
 
-    def list(self, *, state: State | None = None, principal: str | None = None, limit: int = 100) -> Sequence[HandOver]:
+    def list(
+        self,
+        *,
+        state: State | None = None,
+        principal: str | None = None,
+        request_id: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[HandOver]:
         """The newest first."""
         ...
 

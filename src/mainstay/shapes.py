@@ -469,6 +469,7 @@ def alert_view(alert: Alert, agreement: Agreement) -> dict[str, Any]:
         "acknowledged": None if alert.acknowledged is None else alert.acknowledged.isoformat(),
         "acknowledged_by": alert.acknowledged_by,
         "note": alert.note,
+        "notices": alert.notices,
         "burns": [asdict(one) for one in alert.burns],
     }
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -97,6 +98,71 @@ def test_filters_stand_in_the_address_and_in_the_file(made: World, signed_in: di
     assert to.headers["location"] == "/requests/req_a%2F..%2Fb"
 
 
+@pytest.mark.parametrize(
+    ("filter_", "said"),
+    [
+        ("status=answred", "&#39;answred&#39; is not known here; did you mean &#39;answered&#39;?"),
+        ("mode=turbo", "&#39;turbo&#39; is not known here; valid here: full,"),
+        ("door=window", "valid here: answers, chat, page, cli, otlp"),
+        ("outcome=solvd", "did you mean &#39;solved&#39;?"),
+        ("failed=maybe", "valid here: yes"),
+        ("order=size", "valid here: cost, time"),
+    ],
+)
+def test_a_word_that_no_request_can_have_is_refused_on_the_page(
+    signed_in: dict[str, TestClient], filter_: str, said: str
+) -> None:
+    name, _, word = filter_.partition("=")
+    page = signed_in["ada"].get(f"/requests?{filter_}&asker=alice&cost=0.01")
+    assert page.status_code == 422
+    assert said in page.text
+    assert page.text.count('aria-invalid="true"') == 1
+    assert f'value="{word}"' in page.text  # the form is as it was filled in
+    assert 'name="asker" type="text" value="alice"' in page.text
+    assert 'name="cost" type="text" value="0.01"' in page.text
+    assert f'id="e-{name}"' in page.text
+    file = signed_in["ada"].get(f"/requests?{filter_}&format=csv")
+    assert file.status_code == 422  # no file that reads as if nothing had happened
+    assert signed_in["ada"].get(f"/v1/requests?{filter_}", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("filter_", "said"),
+    [
+        ("action=key.creatd", "did you mean &#39;key.created&#39;?"),
+        ("action=nothing.", "is not known here"),
+        ("decisions=maybe", "valid here: yes"),
+        ("before=x", "&#39;x&#39; is not the number of an event"),
+        ("since=never", "Write a time like"),
+    ],
+)
+def test_a_word_that_no_event_can_have_is_refused_on_the_page(
+    signed_in: dict[str, TestClient], filter_: str, said: str
+) -> None:
+    page = signed_in["audrey"].get(f"/audit?{filter_}&actor=user:ada")
+    assert page.status_code == 422
+    assert said in page.text
+    assert f'value="{filter_.partition("=")[2]}"' in page.text
+    assert 'value="user:ada"' in page.text
+    assert signed_in["audrey"].get(f"/audit?{filter_}&format=csv").status_code == 422
+
+
+@pytest.mark.parametrize("address", ["/handovers?state=lost", "/jobs?state=lost", "/money?by=planet", "/money?days=x"])
+def test_a_view_that_there_is_not_is_told(signed_in: dict[str, TestClient], address: str) -> None:
+    page = signed_in["ada"].get(address)
+    assert page.status_code == 400
+    assert "is not known here" in page.text
+
+
+def test_every_word_that_is_offered_is_taken(signed_in: dict[str, TestClient]) -> None:
+    form = signed_in["ada"].get("/requests?cost=1").text
+    for name in ("status", "mode", "door", "outcome", "failed"):
+        offered = re.findall(r'<option value="([^"]+)"', form.partition(f'name="{name}"')[2].partition("</select>")[0])
+        assert offered
+        for word in offered:
+            assert signed_in["ada"].get(f"/requests?{name}={word}").status_code == 200, (name, word)
+
+
 def test_a_request_shows_its_way_and_evidence_within_the_scope(made: World, signed_in: dict[str, TestClient]) -> None:
     plan = made.asked["bram plan"]
     his = signed_in["bram"].get(f"/requests/{plan}").text
@@ -117,18 +183,26 @@ def test_a_request_shows_its_way_and_evidence_within_the_scope(made: World, sign
     assert signed_in["ada"].get(f"/requests/{plan}?format=csv&table=nothing").status_code == 404
 
 
-def test_a_long_journey_comes_in_pages(signed_in: dict[str, TestClient]) -> None:
+def test_a_long_journey_shows_its_upper_steps_and_every_part_has_an_address(signed_in: dict[str, TestClient]) -> None:
     client = signed_in["ada"]
     first = client.get(f"/requests/{TRACE}")
-    assert f"{MANY - 1:,}".replace(",", "") in first.text.replace(",", "")
-    assert len(first.content) < 160_000
-    assert "Later steps" in first.text
-    assert "page=2" in first.text
-    last = client.get(f"/requests/{TRACE}?page=6")
-    assert last.status_code == 200
-    assert "Later steps" not in last.text
+    assert f"{MANY - 1:,} steps" in first.text
+    assert len(first.content) < 150_000
+    assert 'aria-expanded="false"' in first.text
+    assert "timeout" in first.text  # errors have a word, and what holds one is opened first
+    closed = re.findall(r'class="inside" href="([^"]*)">([0-9,]+) inside', first.text)
+    shown = set(re.findall(r"/steps/([0-9a-f]{16})", first.text))
+    assert len(shown) + sum(int(inside.replace(",", "")) for _, inside in closed) == MANY - 1
+    for address, inside in closed[:3]:  # each by an address of its own, without a script
+        part = client.get(address.replace("&amp;", "&"))
+        below = set(re.findall(r"/steps/([0-9a-f]{16})", part.text))
+        assert len(below) == 1 + int(inside.replace(",", ""))
+        assert len(below & shown) == 1
+    part = client.get(f"/requests/{TRACE}?step={2:016x}").text
+    assert "Where these steps stand" in part
+    assert client.get(f"/requests/{TRACE}?step={'f' * 16}").status_code == 404
     assert client.get(f"/requests/{TRACE}?page=7").status_code == 404
-    assert "timeout" in first.text  # errors have a word
+    assert len(rows(client.get(f"/requests/{TRACE}?format=csv").text)) == MANY - 1  # the file has them all
 
 
 def test_nothing_written_becomes_active(made: World, signed_in: dict[str, TestClient]) -> None:
@@ -246,3 +320,132 @@ def test_a_look_at_the_decision_of_somebody_else_leaves_a_trace(made: World, sig
     assert len(after) == before + 1
     assert after[0]["actor"] == "user:audrey"
     assert GATE not in mine.text  # the record holds no text of the question
+
+
+# -- what a screen shows, programs may ask for -------------------------------------------------------------------------
+OURS_API = {"Sec-Fetch-Site": "same-origin"}
+ROUTES = {
+    "/v1/settings": {"ada", "olga", "audrey"},
+    "/v1/objectives": {"ada", "olga", "audrey"},
+    "/v1/budgets": {"ada", "olga", "audrey"},
+    "/v1/prices": {"ada", "olga", "audrey"},
+    "/v1/agreement": {"ada", "olga", "audrey"},
+    "/v1/access": {"ada", "audrey"},
+    "/v1/audit/head": {"ada", "audrey"},
+    "/v1/sources": {"ada"},
+}
+
+
+def test_routes_are_open_to_whom_the_screen_is(signed_in: dict[str, TestClient]) -> None:
+    for path, permitted in ROUTES.items():
+        for who, client in signed_in.items():
+            said = client.get(path, headers=OURS_API)
+            assert said.status_code == (200 if who in permitted else 403), (path, who, said.text)
+    refused = signed_in["vic"].get("/v1/settings", headers=OURS_API).json()
+    assert "operate or audit:read" in refused["detail"]
+
+
+def test_the_settings_in_force_for_programs(made: World, signed_in: dict[str, TestClient]) -> None:
+    client = signed_in["audrey"]
+    told = client.get("/v1/settings", headers=OURS_API).json()
+    page = client.get("/settings").text
+    assert told["release"] == made.app.release
+    assert told["release"] in page
+    assert told["changed_since_start"] == []
+    (model,) = told["models"]
+    assert (model["name"], model["input_per_million_usd"], told["trouble"]) == (
+        "small",
+        "0.500000",
+        "",
+    )
+    held = {one["key"]: one for one in told["settings"]}
+    assert held["name"] == {"key": "name", "value": "Harbour Console", "said": "the file"}
+    assert held["smtp.password"]["value"] == "not set"
+    shown = rows(client.get("/settings?format=csv&table=settings").text)
+    assert [row["key"] for row in shown] == list(held)
+    lines = [row["line"] for row in rows(client.get("/settings?format=csv&table=agreement").text)]
+    assert [line for one in told["agreed"] for line in one["lines"]] == lines
+
+
+def test_the_money_of_a_request(made: World, signed_in: dict[str, TestClient]) -> None:
+    path = f"/v1/requests/{made.asked['alice gate']}/money"
+    lines = signed_in["alice"].get(path, headers=OURS_API).json()["lines"]
+    shown = rows(signed_in["alice"].get(f"/requests/{made.asked['alice gate']}?format=csv&table=ledger").text)
+    assert len(lines) == len(shown) >= 1
+    assert {line["state"] for line in lines} <= {"settled", "open", "cancelled"}
+    assert signed_in["bram"].get(path, headers=OURS_API).status_code == 404
+    assert signed_in["olga"].get(path, headers=OURS_API).json()["lines"] == lines
+
+
+def test_objectives_budgets_prices_access_and_sources(made: World, signed_in: dict[str, TestClient]) -> None:
+    client = signed_in["ada"]
+    told = client.get("/v1/objectives", headers=OURS_API).json()
+    assert [one["name"] for one in told["objectives"]] == ["quick", "there", "cheap"]
+    for one in told["objectives"]:
+        assert one["pieces"]
+        assert one["events"] == sum(piece["events"] for piece in one["pieces"])
+    assert {one["kind"] for one in told["happened"]} >= {"mode", "incident"}
+    budgets = client.get("/v1/budgets", headers=OURS_API).json()["budgets"]
+    assert {one["of"] for one in budgets} == {"service", "user"}
+    assert budgets == sorted(budgets, key=lambda one: one["share_left"])
+    (price,) = client.get("/v1/prices", headers=OURS_API).json()["models"]
+    assert (price["name"], price["output_per_million_usd"]) == ("small", "2.000000")
+    access = client.get("/v1/access", headers=OURS_API).json()
+    users = {one["name"]: one for one in access["users"]}
+    assert users["user:olga"]["role"] == "operator"
+    assert users["user:alice"]["groups"] == ["group:staff"]
+    assert users["user:alice"]["asked_last"] is not None
+    assert {"group:staff", "group:board"} <= {one["name"] for one in access["groups"]}
+    assert len(access["keys"]) == len(USERS)
+    assert not any(key in str(access) for key in made.keys.values())
+    assert access["roles"]["viewer"] == ["documents:read", "search"]
+    (source,) = client.get("/v1/sources", headers=OURS_API).json()["sources"]
+    assert (source["name"], source["documents"]) == ("files", len(made.documents))
+    agreement = client.get("/v1/agreement", headers=OURS_API).json()
+    assert {"versions", "approvals"} <= agreement.keys()
+    alerts = client.get("/v1/alerts", headers=OURS_API).json()["alerts"]
+    assert all(one["notices"] >= 0 for one in alerts)
+
+
+def test_requests_in_order(signed_in: dict[str, TestClient]) -> None:
+    found = signed_in["ada"].get("/v1/requests?order=cost", headers=OURS_API).json()
+    costs = [float(one["cost_usd"]) for one in found["requests"]]
+    assert costs == sorted(costs, reverse=True)
+    assert found["next"] is None
+    assert signed_in["ada"].get("/v1/requests?order=size", headers=OURS_API).status_code == 400
+
+
+def test_an_answer_goes_to_a_person_once(made: World, signed_in: dict[str, TestClient]) -> None:
+    asked = made.ask(GATE, "bram")
+    path = f"/v1/requests/{asked}/handover"
+    own, other, admin = (signed_in[name] for name in ("bram", "alice", "ada"))
+    assert other.post(path, json={"question": GATE}, headers=OURS_API).status_code == 404
+    assert (
+        admin.post(path, json={"question": GATE}, headers=OURS_API).status_code == 404
+    )  # nobody asks in another's name
+    assert own.post("/v1/requests/req_nothing/handover", json={}, headers=OURS_API).status_code == 404
+    long = own.post(path, json={"question": "x" * 100_000}, headers=OURS_API)
+    assert long.status_code in (400, 413)
+    assert "question" in long.json()["detail"]
+    assert signed_in["vic"].post(path, json={"question": GATE}, headers=OURS_API).status_code == 403
+    assert made.app.handovers.list(principal="user:bram", request_id=asked) == []
+    first = own.post(path, json={}, headers=OURS_API)  # the service keeps texts: the question is known
+    assert first.status_code == 201, first.text
+    assert (first.json()["request_id"], first.json()["question"]) == (asked, GATE)
+    again = own.post(path, json={"question": GATE}, headers=OURS_API)
+    assert (again.status_code, again.json()) == (200, first.json())
+    clicked = own.post("/ask/hand-over", data={"q": GATE, "answer": asked}, headers=OURS)
+    assert clicked.headers["location"] == f"/ask/handed-over/{first.json()['id']}"
+    assert len(made.app.handovers.list(principal="user:bram", request_id=asked)) == 1
+
+
+def test_two_clicks_at_once_are_one_question_for_a_person(made: World, signed_in: dict[str, TestClient]) -> None:
+    asked = made.ask(GATE, "bram")
+    made.app.traces.settle()
+
+    def click(_: int) -> str:
+        said = signed_in["bram"].post(f"/v1/requests/{asked}/handover", json={"question": GATE}, headers=OURS_API)
+        return str(said.json()["id"])
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(click, range(6)))) == 1

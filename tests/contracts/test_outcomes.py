@@ -16,12 +16,14 @@ from mainstay.agreement.burning import Severity
 from mainstay.clock import FixedClock
 from mainstay.errors import Conflict, Invalid, NotFound
 from mainstay.records.alerts import Alert, Burn, Silence
+from mainstay.records.audit import Filters
 from mainstay.records.measures import Measured
 from mainstay.records.outcomes import AXES, Kind, Outcomes
 from mainstay.records.spans import Span
 from mainstay.records.traces import Search, Trace
 from mainstay.storage import schema
 from mainstay.storage.alerts import SqlAlerts
+from mainstay.storage.audit import SqlAudit
 from mainstay.storage.database import DIALECTS, Database
 from mainstay.storage.figures import SqlFigures
 from mainstay.storage.measures import SqlMeasures
@@ -183,9 +185,30 @@ def test_what_somebody_said_can_be_taken_back(empty: Database) -> None:
     outcomes, _ = book(empty)
     answered(empty, "req_1")
     outcomes.feedback(ALICE, "req_1", up=False, comment="my own words")
-    assert outcomes.store.unsay("user:alice") == 1
+    assert outcomes.store.unsay("user:alice", NOW) == 1
     held = outcomes.of("req_1", ALICE, all_of=True)[0]
     assert (held.by, held.comment, held.value) == ("[taken back]", "", 0.0)
+    log = SqlAudit(empty, FixedClock(NOW))
+    said = log.list(Filters(action="outcomes.erased")).events
+    assert [(one.subject, one.details) for one in said] == [("user:alice", {"outcomes": 1})]
+    assert outcomes.store.unsay("user:alice", NOW) == 0
+    assert len(log.list(Filters(action="outcomes.erased")).events) == 1
+
+
+def test_what_a_legal_hold_binds_is_not_taken_back(empty: Database) -> None:
+    outcomes, _ = book(empty)
+    log = SqlAudit(empty, FixedClock(NOW))
+    answered(empty, "req_1", "req_2")
+    for name in ("req_1", "req_2"):
+        outcomes.feedback(ALICE, name, up=False, comment="my own words")
+    on_request = log.hold("request:req_1", "case 12")
+    assert outcomes.store.unsay("user:alice", NOW) == 1
+    assert [one.comment for one in outcomes.of("req_1", ALICE, all_of=True)] == ["my own words"]
+    log.lift(on_request.id, "closed")
+    on_person = log.hold("user:alice", "case 13")
+    assert outcomes.store.unsay("user:alice", NOW) == 0
+    log.lift(on_person.id, "closed")
+    assert outcomes.store.unsay("user:alice", NOW) == 1
 
 
 # -- counting ----------------------------------------------------------------------------------------------------------

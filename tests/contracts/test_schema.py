@@ -22,7 +22,7 @@ from mainstay.storage.postgres import parsed
 from mainstay.storage.schema import acl_grant, document, fact, job, metadata
 from mainstay.storage.sums import Shape, sum_of
 
-RELEASED = [1, 2, 4, 5, 6, 7, 8]  # revisions that change tables of both databases
+RELEASED = [1, 2, 4, 5, 6, 7, 8, 9]  # revisions that change tables of both databases
 # What a migration of PostgreSQL adds there alone: nothing of it is in today's common schema.
 POSTGRESQL_ALONE = {"document_permitted"}
 

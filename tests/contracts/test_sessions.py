@@ -6,12 +6,18 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from tests.support.databases import open_fresh, skip_without_postgres
 
+from mainstay.access.directory import People
+from mainstay.access.keys import Keyring
 from mainstay.access.sessions import IDLE, LIFETIME, MOST_OF_ONE, Sessions
 from mainstay.clock import FixedClock
+from mainstay.records.audit import By, Filters, acting
+from mainstay.storage.access import AccessStore
+from mainstay.storage.audit import SqlAudit
 from mainstay.storage.database import DIALECTS, Database
+from mainstay.storage.schema import audit_log
 from mainstay.storage.schema import session as table
 from mainstay.storage.sessions import SqlSessions
 
@@ -130,3 +136,99 @@ def test_beginning_one_forgets_what_has_expired(database: Database, clock: Fixed
 @pytest.mark.parametrize("token", ["", "x", "é\0", "a" * 100_000, "' OR 1=1 --"])
 def test_what_is_no_token_finds_nothing(database: Database, clock: FixedClock, token: str) -> None:
     assert Sessions(SqlSessions(database), clock).of(token) is None
+
+
+# -- what the audit log hears ------------------------------------------------------------------------------------------
+def heard(database: Database, clock: FixedClock, since: int) -> list[tuple[str, str, str, object]]:
+    """(action, of whom, by whom, why it ended or with what it began) of each event since then, the oldest first."""
+    found = SqlAudit(database, clock).list(Filters(action="session."), limit=1000).events
+    return [
+        (one.action, one.subject, one.actor, one.details.get("because", one.details["with"]))
+        for one in reversed(found)
+        if one.n >= since
+    ]
+
+
+def test_beginning_and_end_are_events_of_the_same_transaction(database: Database, clock: FixedClock) -> None:
+    log = SqlAudit(database, clock)
+    sessions, since = Sessions(SqlSessions(database), clock), log.size()
+    with acting(By(principal="service:mainstay", request_id="req_1")):
+        token = sessions.begin("user:pat", "key", key_id="key_1")
+    first = log.get(since)
+    assert first is not None
+    assert (first.via, first.request_id) == ("key_1", "req_1")
+    assert first.details == {"with": "key", "until": (clock.now() + LIFETIME).isoformat()}
+    sessions.end(token)
+    sessions.end(token)  # it is over: nothing more is heard
+    again, idle = sessions.begin("user:pat", "password"), sessions.begin("user:kim", "password")
+    sessions.end(again, "signed_in_anew")
+    clock.advance(IDLE + timedelta(seconds=1))
+    assert sessions.of(idle) is None
+    with acting(By(principal="user:ada")):
+        sessions.begin("user:pat", "password")
+        assert sessions.end_all("user:pat") == 1
+        assert sessions.end_all("user:pat") == 0
+    assert heard(database, clock, since) == [
+        ("session.started", "user:pat", "user:pat", "key"),
+        ("session.ended", "user:pat", "user:pat", "signed_out"),
+        ("session.started", "user:pat", "user:pat", "password"),
+        ("session.started", "user:kim", "user:kim", "password"),
+        ("session.ended", "user:pat", "user:pat", "signed_in_anew"),
+        ("session.ended", "user:kim", "service:mainstay", "unused"),
+        ("session.started", "user:pat", "user:pat", "password"),
+        ("session.ended", "user:pat", "user:ada", "ended_for_them"),
+    ]
+    assert log.verify([]).right
+
+
+def test_neither_the_row_nor_its_event_is_there_without_the_other(database: Database, clock: FixedClock) -> None:
+    with database.write() as connection:
+        peaks = connection.execute(select(audit_log.c.peaks)).scalar_one()
+        connection.execute(update(audit_log).values(peaks="zz"))  # the log's edge is damaged: nothing can be appended
+    try:
+        with pytest.raises(ValueError, match="hexadecimal"):
+            Sessions(SqlSessions(database), clock).begin("user:pat", "password")
+    finally:
+        with database.write() as connection:
+            connection.execute(update(audit_log).values(peaks=peaks))
+    with database.read() as connection:
+        assert connection.execute(select(table)).all() == []
+
+
+def test_what_ends_a_right_ends_its_sessions(database: Database, clock: FixedClock) -> None:
+    store, sessions = AccessStore(database, clock), Sessions(SqlSessions(database), clock)
+    people, keyring = People(store, clock), Keyring(store, store, clock)
+    for name in ("rob", "sue", "tim", "una"):
+        people.add_user(name, password="correct horse battery")
+    key, _ = keyring.create("user:sue", name="laptop")
+    tokens = {
+        "rob": sessions.begin("user:rob", "password"),
+        "sue": sessions.begin("user:sue", "key", key_id=key.key_id),
+        "sue too": sessions.begin("user:sue", "password"),
+        "tim": sessions.begin("user:tim", "password"),
+        "una": sessions.begin("user:una", "password"),
+    }
+    since = SqlAudit(database, clock).size()
+    with acting(By(principal="user:ada")):
+        people.set_role("user:rob", "operator")  # in force at the next request: nobody is signed out
+        people.disable("user:rob")
+        keyring.revoke(key.key_id)
+        keyring.revoke(key.key_id)
+        people.set_password("tim", "another correct horse")
+        people.delete("user:una")
+    assert [name for name, token in tokens.items() if sessions.of(token) is not None] == ["sue too"]
+    assert heard(database, clock, since) == [
+        ("session.ended", "user:rob", "user:ada", "disabled"),
+        ("session.ended", "user:sue", "user:ada", "key_revoked"),
+        ("session.ended", "user:tim", "user:ada", "password"),
+        ("session.ended", "user:una", "user:ada", "removed"),
+    ]
+
+
+def test_many_sessions_that_end_together_are_one_event(database: Database, clock: FixedClock) -> None:
+    sessions, log = Sessions(SqlSessions(database), clock), SqlAudit(database, clock)
+    for _ in range(3):
+        sessions.begin("user:pat", "password")
+    sessions.end_all("user:pat")
+    newest = log.list(Filters(action="session.ended"), limit=1).events[0]
+    assert newest.details["sessions"] == 3

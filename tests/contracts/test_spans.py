@@ -320,6 +320,40 @@ def test_an_imported_trace_reads_like_one_of_ours(traces: SqlTraces) -> None:
     assert [one.request_id[-1:] for one in traces.search(Search(kind="imported")).traces] == ["2", "1"]
 
 
+@pytest.mark.parametrize("count", [1, 2, 127, 300])
+def test_a_batch_of_any_size_is_kept_whole(traces: SqlTraces, count: int) -> None:
+    sent = [
+        imported(
+            7 + n % 3,
+            n + 1,
+            parent=n,
+            start_ms=float(n),
+            first_ms=None if n % 2 else n / 8,
+            input_tokens=n * 2**20,
+            cost_nanodollars=2**40 * (n % 2),
+            model="small" if n % 3 else "",
+            error_class="late" if n % 5 == 0 else "",
+            attributes={} if n % 7 == 0 else {"n": n, "x": 'ä\n"', "big": 2**62, "some": [0.1, None, True, 1e300]},
+        )
+        for n in range(count)
+    ]
+    assert traces.ingest(sent) == Ingested(kept=count)
+    assert traces.ingest([*sent[::2], imported(7, count + 1)]) == Ingested(kept=1, known=len(sent[::2]))
+    for one in sent:
+        held = traces.span(f"trace_{one.trace_id}", one.span_id)
+        assert held is not None
+        said = {
+            "service": one.service,
+            "model": one.model,
+            "input_tokens": one.input_tokens,
+            "cost_nanodollars": one.cost_nanodollars,
+            "first_ms": one.first_ms,
+        }
+        assert held.attributes == {**one.attributes, **{name: value for name, value in said.items() if value}}
+        assert (held.parent_id, held.kind, held.name) == (one.parent_id, one.kind, one.name)
+        assert (held.duration_ms, held.status, held.error_class) == (one.duration_ms, one.status, one.error_class)
+
+
 def test_spans_that_come_again_change_nothing(opened: Database, traces: SqlTraces) -> None:
     batch = [imported(1, n, parent=n - 1, cost_nanodollars=1) for n in range(1, 6)]
     assert traces.ingest(batch[:3]) == Ingested(kept=3)

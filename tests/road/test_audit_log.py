@@ -424,6 +424,23 @@ def test_the_commands(app: App, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert run(app, "audit", "show", "77", capsys=capsys)[0] == 1
     code, _, err = run(app, "audit", "show", "x", capsys=capsys)
     assert (code, "'x' is not the number of an event" in err) == (2, True), err
+    for rubbish in (
+        ("proof", "x"),
+        ("proof", "1.5"),
+        ("proof", "9" * 30),
+        ("list", "--before", "x"),
+        ("list", "--before", "-1"),
+        ("list", "--before", "٣"),
+    ):
+        code, _, err = run(app, "audit", *rubbish, capsys=capsys)
+        assert (code, f"{rubbish[-1][:40]!a} is not the number of an event" in err) == (2, True), err
+        assert "see: mainstay audit list" in err
+    code, _, err = run(app, "audit", "proof", "1", "--size", "0", capsys=capsys)
+    assert (code, "'0' is not how many events a tree can have" in err) == (2, True), err
+    code, _, err = run(app, "audit", "proof", "77", capsys=capsys)
+    assert (code, "no event 77" in err, "there are" in err) == (1, True, True), err
+    code, _, err = run(app, "audit", "list", "--since", "tuesday", capsys=capsys)
+    assert (code, "--since: 'tuesday' is no time" in err) == (2, True), err
     code, _, err = run(app, "audit", "list", "--action", "users.", capsys=capsys)
     assert (code, "--action" in err, "did you mean 'user.'?" in err) == (2, True, True), err
     assert "nothing signed yet" in run(app, "audit", "head", capsys=capsys)[1]
@@ -477,6 +494,39 @@ def test_the_commands(app: App, tmp_path: Path, capsys: pytest.CaptureFixture[st
     code, out, _ = run(app, "audit", "verify", "--json", capsys=capsys)
     assert (code, json.loads(out)["first_wrong"]) == (1, 1)
     assert "first at event 1" in run(app, "audit", "verify", capsys=capsys)[1]
+
+
+def test_a_person_who_is_forgotten_has_said_nothing(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+    app.people.add_user("bob")
+    app.people.add_user("cleo")
+    answer = app.answer_as("When does the gate open?", "bob")
+    other = app.answer_as("When does the gate open?", "cleo")
+    app.outcomes.feedback(app.identity.actor_for("user:bob"), answer.id, up=False, comment="bob was here")
+    app.outcomes.feedback(app.identity.actor_for("user:cleo"), other.id, up=True, comment="cleo was here")
+    held = app.audit.hold("user:bob", "case 12")
+    with pytest.raises(Conflict, match="legal hold"):
+        app.forget("user:bob", "a wish")
+    operator = Actor(principal="user:root", admin=True)
+    assert app.outcomes.of(answer.id, operator, all_of=True)[0].comment == "bob was here"
+    app.audit.lift(held.id, "closed")
+    for wrong, why, error in (
+        ("user:bob", " ", Invalid),
+        ("service:crm", "x", NotFound),
+        ("user:nobody", "x", NotFound),
+    ):
+        with pytest.raises(error):
+            app.forget(wrong, why)
+    code, out, err = run(app, "audit", "erase", "bob", "--why", "a wish", "--yes", capsys=capsys)
+    assert (code, "1 outcomes have lost their words and their name" in out) == (0, True), err
+    erased = app.outcomes.of(answer.id, operator, all_of=True)[0]
+    assert (erased.by, erased.comment, erased.value) == ("[taken back]", "", 0.0)
+    assert app.outcomes.of(other.id, operator, all_of=True)[0].comment == "cleo was here"
+    assert {"outcomes.erased", "audit.erased"} <= set(actions(app))
+    assert app.audit.verify([]).right
+    if app.database.dialect == "sqlite":
+        kept = b"".join(file.read_bytes() for file in app.settings.data.glob("*.db*"))
+        assert b"bob was here" not in kept
+        assert b"cleo was here" in kept
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from mainstay.app import open_app
+from mainstay.records.audit import Filters
 from mainstay.web.server import create_api
 from tests.road.conftest import PASSWORD, Service, build
 from tests.support.identity_provider import CLIENT, SECRET, Faults, IdentityProvider
@@ -345,3 +346,86 @@ def test_a_part_of_a_page_leads_the_whole_page_to_sign_in(service: Service) -> N
     assert said.status_code == 401
     assert said.headers["hx-redirect"] == "/sign-in?to=%2Fsettings%3Fx%3D1"
     assert said.text == ""
+
+
+# -- what the audit log hears ------------------------------------------------------------------------------------------
+def heard(service: Service, since: int) -> list[tuple[str, str, dict[str, Any]]]:
+    """What the log says of signing in since then, the oldest first."""
+    found = service.app.audit.list(Filters(action="session."), limit=1000).events
+    return [(one.action, one.subject, dict(one.details)) for one in reversed(found) if one.n >= since]
+
+
+def test_each_way_in_and_out_is_an_event(service: Service) -> None:
+    since = service.app.audit.size()
+    browser = browse(service)
+    shown = browser.post("/sign-in", data={"name": "alice", "password": PASSWORD}, headers=OURS)
+    assert shown.status_code == 303
+    shown = browser.post("/sign-in", data={"key": service.keys["alice"]}, headers=OURS)  # anew, in the same browser
+    assert shown.status_code == 303
+    assert browser.post("/sign-out", headers=OURS).status_code == 303
+    assert sign_in(browse(service), "pat").status_code == 303
+    said = heard(service, since)
+    assert [(action, who, held.get("because", held["with"])) for action, who, held in said] == [
+        ("session.started", "user:alice", "password"),
+        ("session.started", "user:alice", "key"),
+        ("session.ended", "user:alice", "signed_in_anew"),
+        ("session.ended", "user:alice", "signed_out"),
+        ("session.started", "user:pat", "provider"),
+    ]
+    newest = service.app.audit.list(Filters(action="session.started"), limit=2).events
+    assert all(event.request_id.startswith("req_") for event in newest)
+    assert newest[1].via.startswith("key_")
+    everything = str(said)
+    assert PASSWORD not in everything
+    assert service.keys["alice"] not in everything
+
+
+def test_what_failed_is_an_event_without_what_was_typed(service: Service) -> None:
+    service.app.refusals.close()  # what other tests left to be told
+    since, browser = service.app.audit.size(), browse(service)
+    for name, password, key in (
+        ("alice", "wrong", ""),
+        ("alice", "wrong again", ""),
+        ("my secret passphrase", "alice", ""),
+        ("", "", "mst_nothing"),
+        ("", "", service.keys["alice"][:-1] + "x"),
+    ):
+        tried = browser.post("/sign-in", data={"name": name, "password": password, "key": key}, headers=OURS)
+        assert tried.status_code == 401
+    assert browser.get("/sign-in/back?code=x&state=y").status_code == 400
+    assert heard(service, since) == []  # the thread that signs the log writes it, a second later at most
+    service.app.auditing.look()
+    assert "user:alice" in [who for _, who, _ in heard(service, since)]
+    service.app.refusals.close()  # the others are told every ten minutes
+    (_, who, hers), (_, others, theirs) = heard(service, since)
+    assert (who, hers["tries"], hers["with"]) == ("user:alice", 2, ["password"])
+    assert (others, theirs["tries"], theirs["unknown"]) == ("sign-in:others", 4, 4)
+    assert theirs["with"] == ["key", "password", "provider"]
+    everything = str([vars(event) for event in service.app.audit.list(Filters(), limit=1000).events])
+    for secret in ("wrong", "my secret passphrase", "mst_"):
+        assert secret not in everything
+
+
+def test_somebody_who_was_disabled_and_one_who_tries_too_often(service: Service) -> None:
+    service.app.refusals.close()
+    since, browser = service.app.audit.size(), browse(service)
+    service.app.people.add_user("deb", password=PASSWORD)
+    signed = browse(service)
+    assert signed.post("/sign-in", data={"name": "deb", "password": PASSWORD}, headers=OURS).status_code == 303
+    service.app.people.disable("user:deb")
+    assert signed.get("/").status_code == 303
+    statuses = [
+        browser.post("/sign-in", data={"name": "deb", "password": PASSWORD}, headers=OURS).status_code
+        for _ in range(12)
+    ]
+    assert statuses == [401] * 10 + [429] * 2
+    service.app.refusals.close()
+    told = heard(service, since)
+    assert [(action, held.get("because")) for action, _, held in told[:2]] == [
+        ("session.started", None),
+        ("session.ended", "disabled"),
+    ]
+    assert [(who, held["tries"], held.get("limited")) for _, who, held in told[2:]] == [
+        ("user:deb", 10, None),
+        ("sign-in:others", 2, 2),
+    ]

@@ -9,12 +9,14 @@ import http.client
 import json
 import os
 import random
+import socket
 import threading
 import time
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -33,7 +35,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from mainstay.access.keys import Permission
 from mainstay.telemetry import _put
-from mainstay.web.otlp import read
+from mainstay.web.otlp import MAX_BODY, read
 from tests.support.processes import Said, Serving
 from tests.support.services import open_service, people, sync
 from tests.support.upstream import Upstream, answering, cites
@@ -292,6 +294,32 @@ def test_a_zip_bomb(world: World) -> None:
     assert send(serving, keys["writer"], bomb, Content_Encoding="gzip").status == 413
 
 
+@pytest.mark.parametrize("announced", [True, False])
+def test_who_sends_too_much_hears_it(world: World, announced: bool) -> None:
+    """A plain client, which reads no answer before it has sent everything."""
+    serving, keys = world[:2]
+    piece = b"\0" * 65_536
+    count = 3 * MAX_BODY // len(piece)
+    headers = {"Authorization": f"Bearer {keys['writer']}", "Content-Type": "application/x-protobuf"}
+    if announced:
+        headers["Content-Length"] = str(count * len(piece))
+    host, port = serving.address.removeprefix("http://").split(":")
+    with closing(http.client.HTTPConnection(host, int(port), timeout=60)) as connection:
+        connection.request("POST", "/v1/traces", (piece for _ in range(count)), headers, encode_chunked=not announced)
+        said = connection.getresponse()
+        assert (said.status, said.headers["connection"]) == (413, "close")
+        assert b"the body has more than" in said.read()
+
+
+def test_who_asks_before_sending_is_answered_before(world: World) -> None:
+    serving, keys = world[:2]
+    host, port = serving.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        head = f"POST /v1/traces HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {keys['writer']}\r\n"
+        connection.sendall(f"{head}Content-Length: {10 * MAX_BODY}\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert connection.recv(64).startswith(b"HTTP/1.1 413 ")
+
+
 def test_depth(world: World) -> None:
     serving, keys, _, _ = world
     for depth in (30, 90, 100_000):
@@ -331,7 +359,7 @@ def test_our_requests_reach_a_collector_and_the_trace_context_is_kept(world: Wor
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(collector.address)))
     with provider.get_tracer("caller").start_as_current_span("the caller") as caller:
-        carrier: dict[str, str] = {}
+        carrier = {"tracestate": "rojo=00f067aa0ba902b7, congo=t61rcWkgMzE"}
         TraceContextTextMapPropagator().inject(carrier)
         call = urllib.request.Request(
             serving.address + "/v1/answers",
@@ -356,6 +384,9 @@ def test_our_requests_reach_a_collector_and_the_trace_context_is_kept(world: Wor
     # The provider was told the step that called it.
     told = upstream.calls[-1].headers["traceparent"].split("-")
     assert told[1:3] == [trace_id.hex(), generate.span_id.hex()]
+    # What others say of the trace goes on with it, to the provider and with our spans.
+    assert upstream.calls[-1].headers["tracestate"] == "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"
+    assert {span.trace_state for span in ours.values()} == {"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"}
     assert any(told.get("x-team") == "desk" for told in collector.headers), "the caller's own export has none"
     shown = serving.get(f"/v1/requests/{answer['id']}", keys["asker"]).json()
     assert shown["trace_id"] == trace_id.hex()

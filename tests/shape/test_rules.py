@@ -110,3 +110,21 @@ def test_the_architecture_names_every_room() -> None:
     rooms |= {path.name for path in SOURCE.glob("*.py") if not path.name.startswith("_")}
     missing = {room for room in rooms if f"{room}" not in text}
     assert not missing, f"docs/architecture.md does not mention {sorted(missing)}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if name(path).startswith(("web/", "cli/"))], ids=name)
+def test_doors_build_nothing_of_storage(path: Path) -> None:
+    """What stands behind a port is decided in app/ alone. ``.importlinter`` keeps imports away; this keeps to types where one is
+    allowed. ``Address`` is a value that names a database."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    classes = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mainstay.storage")
+        for alias in node.names
+        if alias.name[0].isupper()
+    }
+    made = {
+        node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    } & classes
+    assert made <= {"Address"}, f"{name(path)} builds {sorted(made)}: take it from the app"

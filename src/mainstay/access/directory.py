@@ -108,6 +108,13 @@ class People:
             raise NotFound(f"{principal!r} is not known here", where="directory", fix="look at `mainstay users list`")
         return account
 
+    def known(self, name: str) -> str:
+        """The principal of the user of this name; empty when there is none, or the name can be none."""
+        try:
+            return self.get(parse_named("user", name, "user")).principal
+        except (Invalid, NotFound):
+            return ""
+
     def list(self, kind: str = "user") -> Sequence[Account]:
         return self._directory.accounts(kind)
 
@@ -155,7 +162,7 @@ class People:
         if account is None or not known or not right or account.state is not State.ACTIVE:
             return None
         if self._hasher.check_needs_rehash(known):
-            self._directory.set_password_hash(account.principal, self._hasher.hash(_normal(password)))
+            self._directory.set_password_hash(account.principal, self._hasher.hash(_normal(password)), same=True)
         return account
 
     def add_member(self, group: str, member: str) -> bool:

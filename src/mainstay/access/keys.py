@@ -38,12 +38,14 @@ _SECRET_LENGTH = 44
 _NO_HASH = "0" * 64
 
 
-def permit(actor: Actor, permission: Permission) -> None:
-    """Raises Refused unless the actor's credential permits it; ``admin`` permits everything but ``on-behalf-of``."""
-    if permission in actor.scopes or (Permission.ADMIN in actor.scopes and permission is not Permission.ON_BEHALF_OF):
+def permit(actor: Actor, *any_of: Permission) -> None:
+    """Raises Refused unless the actor's credential permits one of these; ``admin`` permits everything but ``on-behalf-of``."""
+    admin = Permission.ADMIN in actor.scopes
+    if any(one in actor.scopes or (admin and one is not Permission.ON_BEHALF_OF) for one in any_of):
         return
-    fix = f"use a key with the scope {permission}" if actor.key_id else "ask an administrator"
-    raise Refused(f"needs the permission {permission}", where=actor.principal, fix=fix)
+    named = " or ".join(any_of)
+    fix = f"use a key with the scope {named}" if actor.key_id else "ask an administrator"
+    raise Refused(f"needs the permission {named}", where=actor.principal, fix=fix)
 
 
 def parse_permissions(texts: Iterable[str], where: str) -> frozenset[Permission]:

@@ -90,16 +90,20 @@ class Directory(Protocol):
         ...
 
     def change_account(self, account: Account) -> bool:
-        """Replaces display, email, admin, role and state; False when there is no such account."""
+        """Replaces display, email, admin, role and state; False when there is no such account. Who may not
+        act any more has no session any more."""
         ...
 
     def remove_account(self, name: str, at: datetime) -> bool:
-        """Removes memberships, members and password, revokes its keys; the name stays, as deleted (a group's goes)."""
+        """Removes memberships, members and password, revokes its keys, ends its sessions; the name stays, as deleted (a
+        group's goes)."""
         ...
 
     def password_hash(self, name: str) -> str: ...
 
-    def set_password_hash(self, name: str, password_hash: str) -> None: ...
+    def set_password_hash(self, name: str, password_hash: str, *, same: bool = False) -> None:
+        """Another password ends the sessions that the one before began; ``same``: it is the same one, hashed anew."""
+        ...
 
     def add_membership(self, joined: Membership) -> bool:
         """False when it was there already."""
@@ -130,7 +134,7 @@ class Keys(Protocol):
         ...
 
     def revoke_key(self, key_id: str, at: datetime) -> bool:
-        """False when there is no such key; revoking twice keeps the first time."""
+        """False when there is no such key; revoking twice keeps the first time. Sessions that it began end."""
         ...
 
     def mark_used(self, key_id: str, at: datetime) -> None: ...

@@ -23,6 +23,21 @@ MOST_OF_ONE = 50
 """So many sessions of one person are kept, the newest."""
 
 Credential = Literal["password", "key", "token", "provider"]
+End = Literal[
+    "signed_out",
+    "signed_in_anew",
+    "expired",
+    "unused",
+    "too_many",
+    "not_valid",
+    "password",
+    "disabled",
+    "removed",
+    "key_revoked",
+    "ended_for_them",
+]
+"""Why a session ended: by its person (in this browser, here or anew), by time, by number, because what was shown holds no
+more, because of a change of the account or key, or because somebody ended all of a person's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +56,7 @@ class Session:
 
 
 class SessionStore(Protocol):
-    """Sessions by the hash of their token."""
+    """Sessions by the hash of their token. The audit log hears of each beginning and end in the same transaction."""
 
     def add(self, token_hash: str, session: Session, *, most: int) -> None:
         """Keep it, of the same principal the newest ``most``; forget what has expired."""
@@ -51,9 +66,11 @@ class SessionStore(Protocol):
 
     def touch(self, token_hash: str, at: datetime) -> None: ...
 
-    def remove(self, token_hash: str) -> None: ...
+    def remove(self, token_hash: str, because: End, at: datetime) -> None:
+        """Nothing, if there is none."""
+        ...
 
-    def remove_of(self, principal: str) -> int: ...
+    def remove_of(self, principal: str, because: End, at: datetime) -> int: ...
 
 
 class Sessions:
@@ -96,7 +113,7 @@ class Sessions:
             return None
         now = self._clock.now()
         if now >= session.expires or now - session.seen > IDLE:
-            self._store.remove(hashed)
+            self._store.remove(hashed, "expired" if now >= session.expires else "unused", now)
             return None
         if used and now - session.seen >= SEEN_EVERY:
             try:
@@ -106,13 +123,13 @@ class Sessions:
             session = replace(session, seen=now)
         return session
 
-    def end(self, token: str) -> None:
+    def end(self, token: str, because: End = "signed_out") -> None:
         if token:
-            self._store.remove(_hash(token))
+            self._store.remove(_hash(token), because, self._clock.now())
 
-    def end_all(self, principal: str) -> int:
+    def end_all(self, principal: str, because: End = "ended_for_them") -> int:
         """Sign somebody out everywhere; returns out of how many sessions."""
-        return self._store.remove_of(principal)
+        return self._store.remove_of(principal, because, self._clock.now())
 
 
 def _hash(token: str) -> str:

@@ -138,6 +138,48 @@ class ReportRow:
         return -(-self.cost_n // self.answered) if self.answered else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class LedgerLine:
+    """One call as the ledger has it: what was set aside for it and what it cost (nano-dollars). ``state`` is that
+    of its hold."""
+
+    hold_id: str
+    purpose: str
+    model: str
+    state: str
+    held_n: int
+    settled_n: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    estimated: bool
+    prices: str
+    at: datetime
+    closed: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurseLine:
+    """One budget of somebody in the window that runs now, in nano-dollars. ``until`` is None where nothing begins anew."""
+
+    kind: str
+    name: str
+    since: datetime
+    until: datetime | None
+    limit_n: int
+    settled_n: int
+    held_n: int
+
+    @property
+    def left_n(self) -> int:
+        return self.limit_n - self.settled_n - self.held_n
+
+    @property
+    def left(self) -> float:
+        """The share that is left; below 0 when overspent."""
+        return self.left_n / self.limit_n if self.limit_n else 0.0
+
+
 class Ledger(Protocol):
     """Where money is booked. Errors: Unavailable when it is out of reach: then no paid call is made."""
 

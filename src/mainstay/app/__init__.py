@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Self
@@ -27,9 +28,12 @@ from mainstay.app.vectors import EMBED
 from mainstay.corpus.following import IndexFollower
 from mainstay.corpus.ingest import Progress, Report, synchronise
 from mainstay.corpus.sources import FolderSource, SourceSettings
+from mainstay.errors import Conflict, Invalid, NotFound
 from mainstay.handover import HandOver
 from mainstay.models.embedders import Embedder, EmbedderIdentity
+from mainstay.records.audit.sealing import is_person
 from mainstay.settings import Settings, load
+from mainstay.storage.audit import scrub
 from mainstay.types import Actor, Answer, Citation, Clock, Passage, Question
 from mainstay.workflows.ports import Job
 from mainstay.workflows.worker import Hooks, Worker
@@ -38,6 +42,14 @@ if TYPE_CHECKING:
     from mainstay.retrieval.ports import Index
 
 __all__ = ["ALERT", "EMBED", "HANDOVER", "INDEX", "MINILM_FOLDER", "SYNC", "App", "Health", "open_app"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """What was erased of a person: bodies of audit events, and outcomes that lost their words and their name."""
+
+    bodies: int
+    outcomes: int
 
 
 class App(Building):
@@ -112,6 +124,21 @@ class App(Building):
             background=self._background.error,
             audit=self.auditing.trouble,
         )
+
+    def forget(self, name: str, why: str) -> Forgotten:
+        """Erase a person: what they wrote of answers, then their key in the audit log and every body under it. Errors:
+        Invalid without a reason, Conflict under a legal hold, NotFound for somebody of whom nothing is kept."""
+        if not why.strip():
+            raise Invalid("an erasure needs a reason", where="why", fix="write: --why TEXT")
+        if not is_person(name):
+            raise NotFound("this names no person", where=name[:60], fix="write user:NAME")
+        if self.audit.on_hold(name):
+            raise Conflict("a legal hold stands on this person", where=name[:60], fix="see: mainstay audit holds")
+        # In this order: the event of the first is under the key that the second deletes, and both may be done again.
+        outcomes = self.outcomes.store.unsay(name, self.clock.now())
+        bodies = self.audit.erase(name, why)
+        scrub(self.database)
+        return Forgotten(bodies=bodies, outcomes=outcomes)
 
     # -- search and vectors --------------------------------------------------------------------------------------------
 

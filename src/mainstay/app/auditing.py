@@ -30,8 +30,17 @@ class Auditing:
     well."""
 
     def __init__(
-        self, *, settings: Settings, database: Database, audit: SqlAudit, clock: Clock, wire: Callable[[], Wire]
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        audit: SqlAudit,
+        clock: Clock,
+        wire: Callable[[], Wire],
+        before: Callable[[], object] = lambda: None,
     ) -> None:
+        """``before`` is called before each look: what waits to be in the log is written then."""
+        self._before = before
         self._settings, self._audit, self._clock, self._wire = settings, audit, clock, wire
         held = settings.service.audit
         self.heads = SqlHeads(database, clock, self.signer, every_events=held.every_events, every_s=held.every_s)
@@ -76,6 +85,7 @@ class Auditing:
 
     def look(self, *, now: bool = False) -> Head | None:
         """Sign if that is due, and send what is due; the new head, if there is one. ``now``: do not wait until it is due."""
+        self._before()
         head = self.heads.sign_due(now=now)
         self._signing = ""
         if self._settings.service.audit.witness:

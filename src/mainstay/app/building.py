@@ -43,6 +43,7 @@ from mainstay.models.embedders import Embedder
 from mainstay.models.prices import nanodollars_of
 from mainstay.prompts.loader import Prompt, prompt_of
 from mainstay.prompts.loader import load as load_prompts
+from mainstay.records.audit.refusals import Refusals
 from mainstay.records.measures import Measured
 from mainstay.records.outcomes import FEEDBACK, Outcomes
 from mainstay.records.recorder import Recorder
@@ -56,6 +57,7 @@ from mainstay.storage.agreements import SqlAgreements
 from mainstay.storage.alerts import SqlAlerts
 from mainstay.storage.audit import SqlAudit, SqlDecisions
 from mainstay.storage.cache import SqlCache
+from mainstay.storage.console import SqlLookups
 from mainstay.storage.database import address_of, open_database
 from mainstay.storage.documents import SqlDocuments
 from mainstay.storage.handovers import SqlHandOvers
@@ -100,8 +102,14 @@ class Building:
         settled = Settled(self.database, self.traces.settle)
         self.audit = SqlAudit(self.database, self.clock)
         self.decisions = SqlDecisions(self.database, settled=self.traces.settle)
+        self.refusals = Refusals(self.audit.record, self.clock)
         self.auditing = Auditing(
-            settings=settings, database=self.database, audit=self.audit, clock=self.clock, wire=lambda: self.wire
+            settings=settings,
+            database=self.database,
+            audit=self.audit,
+            clock=self.clock,
+            wire=lambda: self.wire,
+            before=self.refusals.look,
         )
         self.agreements = SqlAgreements(self.database, self.clock)
         self.handovers = SqlHandOvers(self.database)
@@ -109,6 +117,7 @@ class Building:
         self.backlog = Backlog(self.ledger)
         self.measures = SqlMeasures(settled)
         self.modes = SqlModes(self.database)
+        self.lookups = SqlLookups(self.database)
         self.outcomes = Outcomes(
             SqlOutcomes(settled),
             self.clock,
@@ -236,6 +245,7 @@ class Building:
         if "wire" in self.__dict__:
             self.wire.close()
         self._searching.close()
+        self.refusals.close()
         self.traces.close()
         self.database.close()
 

@@ -61,6 +61,7 @@ class Upkeep:
         """What has become due: sources with ``every``, vectors that are missing, jobs that nobody will ask about."""
         if SYNC in kinds:
             self._ask_for_syncs()
+        self._measures.keep_up()
         if self._pruned is None or self._clock.monotonic() - self._pruned > PRUNE_EVERY_S:
             self._pruned = self._clock.monotonic()
             self._queue.prune(before=self._clock.now() - JOBS_KEPT)

@@ -22,6 +22,7 @@ _COMMANDS = {
     "serve": ("service", "Serve the HTTP API and the page."),
     "worker": ("jobs", "Do background jobs: synchronise sources, make vectors."),
     "jobs": ("jobs", "Background jobs: list, show, retry, cancel."),
+    "settings": ("in_force", "What is in force: release, models and prices, prompts, every setting."),
     "doctor": ("service", "Look at this machine and service and say what is wrong."),
     "handovers": ("handovers", "Questions that go to a person: list, show, retry, close."),
     "ingest": ("documents", "Read a folder or files into the service."),

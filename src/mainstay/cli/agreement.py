@@ -33,7 +33,6 @@ from mainstay.settings import (
     service_folder,
 )
 from mainstay.storage.agreements import Approval
-from mainstay.storage.measures import SqlMeasures
 
 _SIGNS = {"tightens": ("+", "green"), "loosens": ("-", "red"), "changes": ("~", "yellow")}
 _STATES = {
@@ -163,7 +162,7 @@ def agreement_status(since: str | None, check: bool, json_: bool) -> None:
             raise Invalid(f"--since {since} is longer than ten years")
         window = timedelta(seconds=held)
     with opened() as app:
-        measures = SqlMeasures(app.database)
+        measures = app.measures
         named = digest(app.settings.agreement)
         approvals = app.agreements.approvals(named)
         clauses = standing(app.settings.agreement, measures, measures, app.clock.now(), since=window)

@@ -18,15 +18,34 @@ from mainstay.records.audit import AuditEntry, Filters, because
 from mainstay.records.audit.checking import Report
 from mainstay.records.filters import possible_action
 from mainstay.shapes import audit_event_view, audit_proof_view
-from mainstay.storage.audit import scrub
 
 VERIFIER = "verify_audit.py"
+MOST_DIGITS = 19  # what has more is beyond what a database counts
 why_option = click.option("--why", required=True, help="The reason: kept in the log.")
 
 
 @click.group(help="The audit log: list, show, prove, verify, export; erase a person, legal holds, the signing key.")
 def audit() -> None:
     pass
+
+
+class _Number(click.ParamType[int]):
+    """A whole number of the log: an event's, or how many events a tree has."""
+
+    name = "number"
+
+    def __init__(self, what: str, fix: str, *, least: int = 0) -> None:
+        self._what, self._fix, self._least = what, fix, least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and len(text) < MOST_DIGITS and int(text) >= self._least):
+            self.fail(f"{text[:40]!a} is not {self._what}; {self._fix}", param, ctx)
+        return int(text)
+
+
+_EVENT = _Number("the number of an event", "see: mainstay audit list")
+_SIZE = _Number("how many events a tree can have", "write 1 or more; see: mainstay audit head", least=1)
 
 
 @audit.command("list", help="Events, the newest first.")
@@ -36,7 +55,7 @@ def audit() -> None:
 @click.option("--since", default="", metavar="TIME", help="From then on, like 2026-01-31 or 2026-01-31T12:00.")
 @click.option("--until", default="", metavar="TIME", help="Before then.")
 @click.option("--decisions", is_flag=True, help="What answers were made of, instead of events.")
-@click.option("--before", "cursor", type=click.IntRange(min=0), help="Only events before this number.")
+@click.option("--before", "cursor", type=_EVENT, help="Only events before this number.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
 @as_json
 def list_(
@@ -72,20 +91,8 @@ def list_(
         click.echo(f"more: --before {page.next}")
 
 
-class _Event(click.ParamType[int]):
-    """The number of an event."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value)
-        if not (text.isascii() and text.isdigit() and len(text) < 19):
-            self.fail(f"{text[:40]!a} is not the number of an event; see: mainstay audit list", param, ctx)
-        return int(text)
-
-
 @audit.command(help="One event: all that is kept of it.")
-@click.argument("n", type=_Event())
+@click.argument("n", type=_EVENT)
 @as_json
 def show(n: int, json_: bool) -> None:
     with opened() as app:
@@ -106,8 +113,8 @@ def show(n: int, json_: bool) -> None:
 @audit.command(
     help="The proof that an event is in the log: its head line, the hashes beside its way up, a signed head."
 )
-@click.argument("n", type=click.IntRange(min=0))
-@click.option("--size", type=click.IntRange(min=1), help="For the tree of so many events [default: the newest head].")
+@click.argument("n", type=_EVENT)
+@click.option("--size", type=_SIZE, help="For the tree of so many events [default: the newest head].")
 @as_json
 def proof(n: int, size: int | None, json_: bool) -> None:
     with opened() as app:
@@ -194,7 +201,8 @@ def export(target: Path, why: str) -> None:
 
 
 @audit.command(
-    help="Forget a person: their key and every body under it. Hashes, times and proofs stay. Not to be undone."
+    help="Forget a person: their key, every body under it, and what they wrote of answers. Hashes, times and proofs stay. Not "
+    "to be undone."
 )
 @click.argument("name")
 @why_option
@@ -204,10 +212,10 @@ def erase(name: str, why: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"Forget {printable(person)} in the audit log, for good?", abort=True, err=True)
     with opened() as app:
-        bodies = app.audit.erase(person, why)
-        scrub(app.database)
+        gone = app.forget(person, why)
+    said = f" {gone.outcomes} outcomes have lost their words and their name." if gone.outcomes else ""
     click.echo(
-        f"{bodies} bodies and the key are gone; the log still verifies. Older backups hold them until they expire."
+        f"{gone.bodies} bodies and the key are gone; the log still verifies.{said} Older backups hold them until they expire."
     )
 
 

@@ -14,7 +14,6 @@ from mainstay.agreement.terms import seconds
 from mainstay.cli.common import as_json, opened, put_json, table
 from mainstay.errors import Invalid
 from mainstay.shapes import cost_row_view
-from mainstay.storage.ledger import SqlLedger
 from mainstay.types import usd
 
 
@@ -36,9 +35,7 @@ def costs(by: str, since: str, until: str | None, csv_: bool, json_: bool) -> No
         now = app.clock.now()
         start = _moment(since, "--since", now)
         end = now if until is None else _moment(until, "--until", now)
-        rows = SqlLedger(app.database, app.clock).report(
-            by=cast("Axis", by), since=start, until=None if until is None else end
-        )
+        rows = app.ledger.report(by=cast("Axis", by), since=start, until=None if until is None else end)
     if json_:
         put_json({"by": by, "since": start, "until": end, "rows": [cost_row_view(row) for row in rows]})
     elif csv_:

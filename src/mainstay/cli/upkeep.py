@@ -13,7 +13,7 @@ from mainstay.errors import Conflict
 from mainstay.records.audit import AuditEntry, By, acting
 from mainstay.settings import Settings, expanded, load, service_folder
 from mainstay.storage import backup as backups
-from mainstay.storage.audit import SqlAudit
+from mainstay.storage.audit import append
 from mainstay.storage.database import Address, Database, address_of, dialect_of, open_database
 from mainstay.storage.migrations import Older, newest
 from mainstay.storage.transfer import Transfer, transfer
@@ -169,12 +169,11 @@ def _noted(settings: Settings, target: Path) -> None:
     except Older:
         return
     try:
-        clock = SystemClock()
         entry = AuditEntry(
-            action="export.backup", subject="service:mainstay", at=clock.now(), details={"target": target.name}
+            action="export.backup", subject="service:mainstay", at=SystemClock().now(), details={"target": target.name}
         )
-        with acting(By(principal=operator())):
-            SqlAudit(database, clock).record(entry)
+        with acting(By(principal=operator())), database.write(alone=False) as connection:
+            append(connection, entry)
     finally:
         database.close()
 

@@ -8,6 +8,10 @@ telephone numbers: ITU-T E.164; e-mail addresses: RFC 5321, as far as they are u
 
 Every pattern is bounded, so the time grows with the length of the text and not faster, whatever it holds. Done twice it
 changes nothing more: what was taken out is left alone, and what only shows once its neighbour is gone is taken out too.
+
+Nearly every text holds nothing. So each detector comes with a pattern that stands in every text in which it finds anything,
+and all of these are looked for at once by an engine that reads a text once, whatever is looked for: only where one is there
+the detector itself is asked.
 """
 
 from __future__ import annotations
@@ -20,7 +24,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from operator import is_
 from typing import Any
+
+from pydantic_core import SchemaValidator, core_schema
 
 from mainstay.access.keys import KEY_PATTERN
 
@@ -55,14 +63,28 @@ class Redactor:
     computers) say what else than secrets is taken out.
     """
 
-    def __init__(self, *, key: bytes = b"", personal: bool = True, addresses: bool = False) -> None:
-        self._key, self._personal, self._addresses = key[:64], personal, addresses
+    def __init__(
+        self, *, key: bytes = b"", personal: bool = True, addresses: bool = False, look_first: bool = True
+    ) -> None:
+        """Without ``look_first`` every detector reads every text: the same findings, many times slower."""
+        self._key = key[:64]
+        self._worth = _ANYTHING if personal else _ANY_SECRET
+        if addresses or not look_first:
+            self._worth = _always
+        detectors = (*_SECRETS, *(_PERSONAL if personal else ()), *(((_always, _ips),) if addresses else ()))
+        self._detectors = tuple((look if look_first else _always, detector) for look, detector in detectors)
+        # What comes again and again and holds nothing: names of fields, with whether a secret stands under them, and texts
+        # that had to be read to know it.
+        self._names: dict[str, bool] = {}
+        self._innocent: set[str] = set()
 
     def __call__(self, text: str) -> str:
         return self.redact(text)
 
     def findings(self, text: str) -> tuple[Finding, ...]:
         """What it would take out, in order; overlapping findings are one."""
+        if not self._worth(_readable(text)):
+            return ()
         found: list[Finding] = []
         at = 0
         for left in _LEFT.finditer(text):
@@ -71,10 +93,16 @@ class Redactor:
         return (*found, *self._in(text[at:] if at else text, at))
 
     def redact(self, text: str) -> str:
-        """The text without them."""
-        for _ in range(MOST_PASSES):
+        """The text without them; the same object when there are none."""
+        if not self._worth(text if text.isascii() else _readable(text)) or text in self._innocent:
+            return text
+        for n in range(MOST_PASSES):
             found = self.findings(text)
             if not found:
+                if not n and len(text) <= _LONGEST_KNOWN:
+                    if len(self._innocent) >= _MOST_KNOWN:
+                        self._innocent.clear()
+                    self._innocent.add(text)
                 return text
             pieces: list[str] = []
             at = 0
@@ -85,9 +113,55 @@ class Redactor:
         return text if not self.findings(text) else EVERYTHING
 
     def clean(self, value: Any) -> Any:
-        """The same for what JSON can hold, in depth; a value under a name like ``password`` goes whatever it is. The value
-        itself when there is nothing to take out."""
-        return _walked(value, self, "")
+        """The same for what JSON can hold, in depth; whatever stands under a name like ``password`` goes, texts and numbers,
+        however deep. The value itself when there is nothing to take out.
+
+        Depth is bounded by whoever read the value: JSON readers and protobuf refuse deeper ones than Python's stack.
+        """
+        return self._cleaned(value, hide=False)
+
+    def _cleaned(self, value: Any, *, hide: bool) -> Any:
+        if isinstance(value, str):
+            if hide and value and not _LEFT.fullmatch(value) and not _harmless(value):
+                return self._instead("password", value)
+            return self.redact(value)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int | float):
+            return self._instead("password", str(value)) if hide else value
+        if isinstance(value, dict | Mapping):
+            return self._cleaned_mapping(value, hide=hide)
+        if isinstance(value, list | tuple):
+            new = [self._cleaned(held, hide=hide) for held in value]
+            return value if all(map(is_, new, value)) else new
+        return value
+
+    def _cleaned_mapping(self, value: Mapping[Any, Any], *, hide: bool) -> Mapping[Any, Any]:
+        made: dict[Any, Any] | None = None
+        for n, (key, held) in enumerate(value.items()):
+            name, secret = key, self._names.get(key)
+            if secret is None:
+                name, secret = self._name(key) if isinstance(key, str) else (key, False)
+            if hide or secret:
+                new = self._cleaned(held, hide=True)
+            elif type(held) is str:  # nearly all are
+                new = self.redact(held) if self._worth(held if held.isascii() else _readable(held)) else held
+            else:
+                new = held if type(held) is int else self._cleaned(held, hide=False)
+            if made is None and (new is not held or name is not key):
+                made = dict(islice(value.items(), n))
+            if made is not None:
+                made[name] = new
+        return value if made is None else made
+
+    def _name(self, name: str) -> tuple[str, bool]:
+        """A field's name without what may not be kept, and whether a secret stands under it."""
+        new, secret = self.redact(name), _is_secret_name(name)
+        if new is name and len(name) <= _LONGEST_KNOWN:  # so that no secret stays in memory here
+            if len(self._names) >= _MOST_KNOWN:
+                self._names.clear()
+            self._names[name] = secret
+        return new, secret
 
     def _instead(self, kind: str, value: str) -> str:
         if not self._key:
@@ -98,15 +172,14 @@ class Redactor:
     def _in(self, piece: str, offset: int) -> list[Finding]:
         if len(piece) < _SHORTEST:
             return []
-        lowered = piece.lower() if piece.isascii() else "".join(_lower(c) for c in piece)
-        spans = [span for detector in _SECRETS for span in detector(piece, lowered)]
-        if self._personal:
-            spans += _emails(piece, lowered)
-            if _DIGITS_TOGETHER.search(piece) is not None:
-                spans += [span for detector in _NUMBERS for span in detector(piece, lowered)]
-            spans += _italian(piece)
-        if self._addresses:
-            spans += _ips(piece, lowered)
+        seen = _readable(piece)
+        asked = [detector for look, detector in self._detectors if look(seen)]
+        if not asked:
+            return []
+        lowered = piece.lower()
+        if len(lowered) != len(piece):
+            lowered = "".join(map(_lower, piece))
+        spans = [span for detector in asked for span in detector(piece, lowered)]
         if not spans:
             return []
         return [Finding(kind=kind, start=offset + start, end=offset + end) for start, end, kind in _joined(spans)]
@@ -159,32 +232,37 @@ def _lower(char: str) -> str:
     return lowered if len(lowered) == 1 else char
 
 
-def _walked(value: Any, redactor: Redactor, name: str) -> Any:
-    """Depth is bounded by whoever read the value: JSON readers and protobuf refuse deeper ones than Python's stack."""
-    if isinstance(value, str):
-        if name and _is_secret_name(name) and value and not _LEFT.fullmatch(value) and not _harmless(value):
-            return redactor._instead("password", value)
-        return redactor.redact(value)
-    if isinstance(value, Mapping):
-        made: dict[Any, Any] = {}
-        same = True
-        for key, held in value.items():
-            new_key = redactor.redact(key) if isinstance(key, str) else key
-            new = _walked(held, redactor, key if isinstance(key, str) else "")
-            same = same and new is held and new_key == key
-            made[new_key] = new
-        return value if same else made
-    if isinstance(value, list | tuple):
-        walked = [_walked(held, redactor, name) for held in value]
-        return value if all(new is old for new, old in zip(walked, value, strict=True)) else walked
-    return value
+_MOST_KNOWN, _LONGEST_KNOWN = 4096, 200
+_Look = Callable[[str], bool]
+
+
+def _look(pattern: str) -> _Look:
+    """Whether a text has this anywhere, in time that does not depend on what is looked for: Rust's regular expressions, which
+    pydantic brings. They know no look-around; classes are written out where theirs are smaller than Python's."""
+    held: _Look = SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python
+    return held
+
+
+def _always(_text: str) -> bool:
+    return True
+
+
+def _readable(text: str) -> str:
+    """A text as a ``_Look`` takes it: half of a surrogate pair, which no detector looks for, makes it no text."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------
 
 _Detector = Callable[[str, str], "list[_Span]"]
 
-# Keys that can be told by how they begin: the beginning (a cheap look whether it is there at all), the whole shape.
+# Keys that can be told by how they begin: the beginning (for a look whether it is there at all), the whole shape.
 # Where the shape's own characters may come before it, it begins at the first of them: a run is tried once.
 _B = r"(?<![0-9A-Za-z])"
 _KEYS: tuple[tuple[str, str], ...] = (
@@ -194,30 +272,30 @@ _KEYS: tuple[tuple[str, str], ...] = (
     ("k_test_", _B + r"[rs]k_test_[0-9A-Za-z]{10,247}"),
     ("whsec_", _B + r"whsec_[0-9A-Za-z+/=]{24,128}"),  # Standard Webhooks
     ("AIza", _B + r"AIza[0-9A-Za-z_-]{35}"),  # Google API keys
-    ("ya29.", _B + r"ya29\.[0-9A-Za-z_-]{20,2048}"),  # Google OAuth
+    (r"ya29\.", _B + r"ya29\.[0-9A-Za-z_-]{20,2048}"),  # Google OAuth
     ("GOCSPX-", _B + r"GOCSPX-[0-9A-Za-z_-]{20,64}"),
     ("AKIA", _B + r"AKIA[0-9A-Z]{16}(?![0-9A-Za-z])"),  # Amazon Web Services, key ids of each sort
     ("ASIA", _B + r"ASIA[0-9A-Z]{16}(?![0-9A-Za-z])"),
     ("ABIA", _B + r"ABIA[0-9A-Z]{16}(?![0-9A-Za-z])"),
     ("ACCA", _B + r"ACCA[0-9A-Z]{16}(?![0-9A-Za-z])"),
-    ("gh", r"gh[pousr]_[0-9A-Za-z]{36,255}"),  # GitHub
+    ("gh[pousr]_", r"gh[pousr]_[0-9A-Za-z]{36,255}"),  # GitHub
     ("github_pat_", r"github_pat_[0-9A-Za-z_]{22,255}"),
-    ("glpat-", _B + r"gl(?:pat|dt|rt|soat|ptt|cbt)-[0-9A-Za-z_.-]{20,255}"),  # GitLab
-    ("xox", _B + r"xox[abeoprs](?:\.xox[bp])?-[0-9A-Za-z-]{10,250}"),  # Slack
+    ("gl(?:pat|dt|rt|soat|ptt|cbt)-", _B + r"gl(?:pat|dt|rt|soat|ptt|cbt)-[0-9A-Za-z_.-]{20,255}"),  # GitLab
+    ("xox[abeoprs]", _B + r"xox[abeoprs](?:\.xox[bp])?-[0-9A-Za-z-]{10,250}"),  # Slack
     ("xapp-", _B + r"xapp-[0-9A-Za-z-]{10,250}"),
-    ("hooks.slack.com/", r"hooks\.slack\.com/(?:services|workflows|triggers)/[0-9A-Za-z/_-]{20,200}"),
+    (r"hooks\.slack\.com/", r"hooks\.slack\.com/(?:services|workflows|triggers)/[0-9A-Za-z/_-]{20,200}"),
     ("hf_", _B + r"hf_[0-9A-Za-z]{30,64}"),  # Hugging Face
     ("npm_", _B + r"npm_[0-9A-Za-z]{36}"),
     ("pypi-", _B + r"pypi-[0-9A-Za-z_-]{50,1024}"),
-    ("SG.", _B + r"SG\.[0-9A-Za-z_-]{16,32}\.[0-9A-Za-z_-]{16,64}"),  # SendGrid
+    (r"SG\.", _B + r"SG\.[0-9A-Za-z_-]{16,32}\.[0-9A-Za-z_-]{16,64}"),  # SendGrid
     ("gsk_", _B + r"gsk_[0-9A-Za-z]{40,100}"),  # Groq
     ("xai-", _B + r"xai-[0-9A-Za-z]{40,120}"),
     ("pplx-", _B + r"pplx-[0-9A-Za-z]{40,80}"),  # Perplexity
     ("r8_", _B + r"r8_[0-9A-Za-z]{37}"),  # Replicate
     ("dapi", _B + r"dapi[0-9a-f]{32}"),  # Databricks
-    ("hvs.", _B + r"hv[sbr]\.[0-9A-Za-z_-]{20,255}"),  # HashiCorp Vault
-    ("_v1_", _B + r"do[opr]_v1_[0-9a-f]{64}"),  # DigitalOcean
-    ("shp", _B + r"shp(?:at|ca|pa|ss)_[0-9A-Fa-f]{32}"),  # Shopify
+    (r"hv[sbr]\.", _B + r"hv[sbr]\.[0-9A-Za-z_-]{20,255}"),  # HashiCorp Vault
+    ("do[opr]_v1_", _B + r"do[opr]_v1_[0-9a-f]{64}"),  # DigitalOcean
+    ("shp(?:at|ca|pa|ss)_", _B + r"shp(?:at|ca|pa|ss)_[0-9A-Fa-f]{32}"),  # Shopify
     ("glsa_", _B + r"glsa_[0-9A-Za-z]{32}_[0-9A-Fa-f]{8}"),  # Grafana
     ("AGE-SECRET-KEY-", r"AGE-SECRET-KEY-1[0-9A-Z]{50,70}"),
     ("AccountKey=", r"(?<=AccountKey=)[0-9A-Za-z+/]{40,100}={0,2}"),  # Azure storage
@@ -226,7 +304,7 @@ _KEYS: tuple[tuple[str, str], ...] = (
     ("X-Amz-Signature=", r"(?<=X-Amz-Signature=)[0-9A-Fa-f]{64}"),
     (":AA", _B + r"[0-9]{8,10}:AA[0-9A-Za-z_-]{32,34}"),  # Telegram
 )
-_KEY_SHAPES = tuple((hint, re.compile(shape)) for hint, shape in _KEYS)
+_KEY_SHAPES = tuple((_look(begins), re.compile(shape)) for begins, shape in _KEYS)
 _JWT = re.compile(
     r"(?<![0-9A-Za-z_-])eyJ[0-9A-Za-z_-]{6,8192}\.[0-9A-Za-z_-]{2,16384}\.[0-9A-Za-z_-]{0,2048}(?:\.[0-9A-Za-z_.-]{0,4096})?"
 )
@@ -242,21 +320,15 @@ _COOKIE = re.compile(
     r"(?<![a-z])(?:set-)?cookie[\"']?\s{0,3}:\s{0,3}[\"']?([^\s=;\"'<>\\]{1,100}=[^\r\n\"'<>\\]{4,4096})"
 )
 _BEARER = re.compile(r"(?<![a-z])(?:bearer|basic)\s{1,3}([0-9a-z._~+/-]{8,4096}={0,2})")
-_HINTED = ("authorization", "bearer ", "basic ", "cookie")
-
-
-_HINT = re.compile("|".join(re.escape(hint) for hint, _ in _KEYS))
-_SHORT = 256  # from here on looking for every beginning by itself is quicker
 
 
 def _keys(text: str, _lowered: str) -> list[_Span]:
-    if len(text) < _SHORT and _HINT.search(text) is None:
-        return []
-    return [(*match.span(), "key") for hint, shape in _KEY_SHAPES if hint in text for match in shape.finditer(text)]
+    seen = _readable(text)
+    return [(*match.span(), "key") for begins, shape in _KEY_SHAPES if begins(seen) for match in shape.finditer(text)]
 
 
 def _jwts(text: str, _lowered: str) -> list[_Span]:
-    return [(*match.span(), "jwt") for match in _JWT.finditer(text)] if "eyJ" in text else []
+    return [(*match.span(), "jwt") for match in _JWT.finditer(text)]
 
 
 def _private_keys(text: str, _lowered: str) -> list[_Span]:
@@ -273,15 +345,19 @@ def _private_keys(text: str, _lowered: str) -> list[_Span]:
 
 
 def _in_urls(text: str, _lowered: str) -> list[_Span]:
-    return [(*match.span(1), "password") for match in _IN_URL.finditer(text)] if "://" in text and "@" in text else []
+    return [(*match.span(1), "password") for match in _IN_URL.finditer(text)]
 
 
-def _headers(text: str, lowered: str) -> list[_Span]:
-    if not any(hint in lowered for hint in _HINTED):
-        return []
-    found = [(*match.span(1), "token") for match in _HEADER.finditer(lowered) if not _harmless(match[1])]
-    found += [(*match.span(1), "token") for match in _COOKIE.finditer(lowered)]
-    return found + [(*match.span(1), "token") for match in _BEARER.finditer(lowered) if _credential(text, match)]
+def _authorizations(_text: str, lowered: str) -> list[_Span]:
+    return [(*match.span(1), "token") for match in _HEADER.finditer(lowered) if not _harmless(match[1])]
+
+
+def _cookies(_text: str, lowered: str) -> list[_Span]:
+    return [(*match.span(1), "token") for match in _COOKIE.finditer(lowered)]
+
+
+def _bearers(text: str, lowered: str) -> list[_Span]:
+    return [(*match.span(1), "token") for match in _BEARER.finditer(lowered) if _credential(text, match)]
 
 
 def _credential(text: str, match: re.Match[str]) -> bool:
@@ -311,15 +387,13 @@ _VALUE = (
     r"|([^\s\"'`,;<>&(){}\[\]\\]{2,512}))"
 )
 _BARE = 6  # the group of a value without quotation marks
-_STEMS = (
-    *("pass", "pwd", "kennwort", "contrase", "mot de", "wachtwoord", "senha", "secret", "token", "key", "credential"),
-    *("geheimnis", "schlüssel"),
-)  # one of them is in every name
-_NAMED = re.compile(
-    r"(" + "|".join(map(re.escape, (*_PASSWORDS, *_TOKENS))) + r")"
-    r"(?:s|[_-]?[0-9]{1,2}|[_-](?:key|value|id|base64|hash|text|string|env))?\\?[\"'`\]]{0,2}\s{0,4}"
-    r"(:=|=>|==|=|:|\s(?:is|was|lautet|ist|est|es)\s)\s{0,4}" + _VALUE
+_S = r"[\s\x1c-\x1f]"  # what is a space to Python, in words that Rust reads the same
+_NAMES_OF_SECRETS = "|".join(re.escape(name) for name in (*_PASSWORDS, *_TOKENS))
+_UNTIL_VALUE = (
+    r"(?:s|[_-]?[0-9]{1,2}|[_-](?:key|value|id|base64|hash|text|string|env))?\\?[\"'`\]]{0,2}" + _S + r"{0,4}"
+    r"(:=|=>|==|=|:|" + _S + r"(?:is|was|lautet|ist|est|es)" + _S + ")"
 )
+_NAMED = re.compile(f"({_NAMES_OF_SECRETS}){_UNTIL_VALUE}{_S}{{0,4}}{_VALUE}")
 _NOTHING = frozenset(
     [
         "required",
@@ -396,8 +470,6 @@ _NOTHING = frozenset(
 
 def _named(text: str, lowered: str) -> list[_Span]:
     """What stands after a name that says it is secret."""
-    if not any(stem in lowered for stem in _STEMS):
-        return []
     found: list[_Span] = []
     at = 0
     while (match := _NAMED.search(lowered, at)) is not None:
@@ -479,8 +551,6 @@ _MOST_LOCAL = 64
 
 
 def _emails(text: str, lowered: str) -> list[_Span]:
-    if "@" not in text and "%40" not in text:
-        return []
     found: list[_Span] = []
     for match in _DOMAIN.finditer(lowered):
         start = at = match.start()
@@ -720,7 +790,7 @@ def _national(text: str, _lowered: str) -> list[_Span]:
     ]
 
 
-def _italian(text: str) -> list[_Span]:
+def _italian(text: str, _lowered: str) -> list[_Span]:
     return [
         (match.start() - 6, match.end(), "national-id")
         for match in _CODICE.finditer(text)
@@ -743,9 +813,31 @@ def _ips(text: str, _lowered: str) -> list[_Span]:
     ]
 
 
-_SECRETS: tuple[_Detector, ...] = (_keys, _jwts, _private_keys, _in_urls, _headers, _named)
-_NUMBERS: tuple[_Detector, ...] = (_phones, _ibans, _cards, _national)
-_DIGITS_TOGETHER = re.compile(r"[0-9](?:[ .\xa0/()+-]{0,2}[0-9]){6}")
-"""What every number of a person holds: without it there is nothing to look for."""
+def _numbers(text: str, lowered: str) -> list[_Span]:
+    return [span for detector in (_phones, _ibans, _cards, _national) for span in detector(text, lowered)]
+
+
+# -- what stands in every text in which a detector finds anything; upper and lower case are one where it reads lower case ----
+
+_Told = tuple[str, _Detector]
+_LOOKED_FOR: tuple[_Told, ...] = (
+    ("|".join(begins for begins, _ in _KEYS), _keys),
+    ("eyJ[0-9A-Za-z_-]{6}", _jwts),
+    ("-----BEGIN ", _private_keys),
+    ("://[^/\"'<>]*@", _in_urls),
+    (f"(?i:authorization[\"'\\]]{{0,2}}{_S}{{0,3}}[:=,])", _authorizations),
+    (f"(?i:cookie[\"']?{_S}{{0,3}}:)", _cookies),
+    (f"(?i:(?:bearer|basic){_S}{{1,3}}[0-9a-z._~+/-]{{8}})", _bearers),
+    (f"(?i:(?:{_NAMES_OF_SECRETS}){_UNTIL_VALUE})", _named),
+)
+_LOOKED_FOR_TOO: tuple[_Told, ...] = (
+    ("@|%40", _emails),
+    (r"[0-9](?:[ .\xa0/()+-]{0,2}[0-9]){6}", _numbers),
+    ("[0-9]{2}[A-EHLMPRSTa-ehlmprst][0-9]{2}[A-Za-z][0-9]{3}[A-Za-z]", _italian),
+)
+_SECRETS = tuple((_look(pattern), detector) for pattern, detector in _LOOKED_FOR)
+_PERSONAL = tuple((_look(pattern), detector) for pattern, detector in _LOOKED_FOR_TOO)
+_ANY_SECRET = _look("|".join(pattern for pattern, _ in _LOOKED_FOR))
+_ANYTHING = _look("|".join(pattern for pattern, _ in (*_LOOKED_FOR, *_LOOKED_FOR_TOO)))
 _ALL = Redactor()
 _SECRETS_ALONE = Redactor(personal=False)

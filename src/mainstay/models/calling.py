@@ -145,7 +145,7 @@ class Switchboard:
         """
         line = self._lines[name]
         if journey is not None and self._propagate:
-            request = replace(request, traceparent=journey.traceparent)
+            request = replace(request, traceparent=journey.traceparent, tracestate=journey.context.trace_state)
         self._retries.earn()
         for again in (True, False):
             said = False

@@ -64,7 +64,7 @@ class ChatRequest:
     `deadline` is a reading of `time.monotonic()`: the call is over by then, whatever happens. `temperature=None` leaves
     it to the model. `json_schema` asks for JSON of this shape; the answer must be validated all the same. Of `tools` the
     model may call any or none; it does not see a schema for its answer and tools at once. `traceparent` tells the server to
-    which trace the call belongs (W3C Trace Context); empty: nothing is told.
+    which trace the call belongs, `tracestate` what others say of that trace (W3C Trace Context); empty: nothing is told.
     """
 
     messages: tuple[Message, ...]
@@ -75,6 +75,7 @@ class ChatRequest:
     json_schema: Mapping[str, Any] | None = None
     tools: tuple[ToolSpec, ...] = ()
     traceparent: str = ""
+    tracestate: str = ""
 
     def __post_init__(self) -> None:
         if not self.messages:

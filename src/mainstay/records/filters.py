@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from typing import get_args
 
 from mainstay.errors import Invalid
 from mainstay.records import outcomes
 from mainstay.records.audit.events import DECISION, ERASED, EXPIRED, HELD, KEY, RELEASED
+from mainstay.records.audit.refusals import REFUSED
 from mainstay.records.spans import ERROR, INGEST, OK, is_trace_id
-from mainstay.records.traces import LIMITED, Search
+from mainstay.records.traces import LIMITED, Order, Search
 from mainstay.types import Mode, Status
 
 DOORS = ("answers", "chat", "page", "cli", "otlp")
@@ -57,9 +59,13 @@ ACTIONS = (
     "member.removed",
     "mode.changed",
     "mode.ordered",
+    "outcomes.erased",
     "service.added",
     "service.changed",
     "service.removed",
+    "session.ended",
+    REFUSED,
+    "session.started",
     "source.forgotten",
     "source.synced",
     "user.added",
@@ -71,17 +77,31 @@ ACTIONS = (
 GROUPS = tuple(dict.fromkeys(action.partition(".")[0] + "." for action in ACTIONS if "." in action))
 
 
+ORDERS: tuple[Order, ...] = get_args(Order)
+
+
 def possible(wanted: Search, named: Callable[[str], str] = str) -> Search:
     """The search. Errors: Invalid for a word that no request can have; ``named`` is how the door calls a parameter."""
+    for wrong in mistakes(wanted, named).values():
+        raise wrong
+    return wanted
+
+
+def mistakes(wanted: Search, named: Callable[[str], str] = str) -> dict[str, Invalid]:
+    """What no request can have, by the name of its filter: a form says all of them at once."""
+    found: dict[str, Invalid] = {}
     for name, known in CHOICES.items():
-        _among(getattr(wanted, name), known, named(name))
+        try:
+            among(getattr(wanted, name), known, named(name))
+        except Invalid as wrong:
+            found[name] = wrong
     if wanted.trace_id and not is_trace_id(wanted.trace_id):
-        raise Invalid(
+        found["trace_id"] = Invalid(
             f"{wanted.trace_id[:40]!a} is no trace id",
             where=named("trace_id"),
             fix="write its 32 hexadecimal digits in lower case",
         )
-    return wanted
+    return found
 
 
 def possible_action(text: str, where: str) -> str:
@@ -90,11 +110,12 @@ def possible_action(text: str, where: str) -> str:
         return text
     group = text.partition(".")[0] + "."
     inside = [action for action in ACTIONS if action.startswith(group)]
-    _among(text, ACTIONS, where, shown=(*inside, group) if inside else (*GROUPS, DECISION))
+    among(text, ACTIONS, where, shown=(*inside, group) if inside else (*GROUPS, DECISION))
     return text
 
 
-def _among(value: str, known: Sequence[str], where: str, *, shown: Sequence[str] = ()) -> None:
+def among(value: str, known: Sequence[str], where: str, *, shown: Sequence[str] = ()) -> None:
+    """Nothing for a word that is known, or for none. Errors: Invalid with the nearest of those that are, and which they are."""
     if not value or value in known:
         return
     listed = shown or known

@@ -133,8 +133,9 @@ class Store(Protocol):
         """Forget those recorded before; how many."""
         ...
 
-    def unsay(self, by: str) -> int:
-        """Take away what this principal wrote, and the name; how many outcomes."""
+    def unsay(self, by: str, at: datetime) -> int:
+        """Take away what this principal wrote, and the name; how many outcomes. The numbers stay: they are about answers. What
+        a legal hold binds stays as it is."""
         ...
 
 

@@ -22,7 +22,7 @@ from mainstay.records.content import RecordSettings, permitted
 from mainstay.records.measures import Measured
 from mainstay.records.sampling import Sampling
 from mainstay.records.spans import ImportedSpan, Ingested, Span
-from mainstay.records.traces import Kept, Page, Pruned, Reading, Search, Texts, Trace
+from mainstay.records.traces import Kept, Order, Page, Pruned, Reading, Search, Texts, Trace
 
 CAPACITY = 10_000
 BATCH = 500
@@ -247,6 +247,10 @@ class Recorder:
     def search(self, wanted: Search) -> Page:
         self.settle()
         return self._store.search(wanted)
+
+    def ranked(self, wanted: Search, by: Order) -> Sequence[Trace]:
+        self.settle()
+        return self._store.ranked(wanted, by)
 
     def content(self, request_id: str) -> Mapping[str, str] | None:
         self.settle()

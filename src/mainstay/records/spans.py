@@ -6,6 +6,7 @@ The kinds are Mainstay's own and stay what they are; the names that standards us
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -112,17 +113,39 @@ class Ingested:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Where a request stands in a trace (W3C Trace Context): the trace, our own root span, and the caller's span, if any."""
+    """Where a request stands in a trace (W3C Trace Context): the trace, our own root span, and the caller's span, if any.
+
+    ``trace_state`` is what the tracing systems before us wrote about it, and is passed on as it is.
+    """
 
     trace_id: str
     span_id: str
     parent_id: str = ""
+    trace_state: str = ""
 
 
 def context_of(request_id: str) -> Context:
     """The place of a request that nobody called from within a trace: spread evenly, and the same for the same request."""
     made = hashlib.blake2b(request_id.encode(), digest_size=24).hexdigest()
     return Context(trace_id=made[:32], span_id=made[32:])
+
+
+MAX_TRACE_STATE, MAX_TRACE_STATES = 512, 32  # characters, members
+_STATE_KEY = r"[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13}"
+_STATE = re.compile(rf"({_STATE_KEY})=[ -+\--<>-~]{{0,255}}[!-+\--<>-~]")
+
+
+def trace_state_of(told: str) -> str:
+    """The ``tracestate`` of a request as it is passed on (W3C Trace Context, section 3.3): as many of its members, from the
+    left, as fit; nothing at all of one that is malformed, has a name twice or too many members."""
+    members = [member for member in (one.strip(" \t") for one in told.split(",")) if member]
+    found = [_STATE.fullmatch(member) for member in members]
+    names = {one[1] for one in found if one is not None}
+    if len(members) > MAX_TRACE_STATES or len(names) != len(members):
+        return ""
+    while len(",".join(members)) > MAX_TRACE_STATE:
+        members.pop()
+    return ",".join(members)
 
 
 def numbered(root: int, n: int) -> str:
@@ -181,7 +204,7 @@ def waterfall(spans: Sequence[Span]) -> list[Line]:
             seen[n] = True
             span = spans[n]
             below = [part for part in parts.get(n, ()) if not seen[part]]
-            own = _own_ms(span, [spans[part] for part in below]) if below else span.duration_ms
+            own = own_ms(span, [spans[part] for part in below]) if below else span.duration_ms
             lines.append(Line(span=span, depth=depth, self_ms=own, last=last))
             stack += [
                 (part, depth + 1, (*last, part == below[-1]) if depth < _DRAWN else last) for part in reversed(below)
@@ -192,7 +215,7 @@ def waterfall(spans: Sequence[Span]) -> list[Line]:
 _DRAWN = 40  # deeper levels are not drawn as lines any more
 
 
-def _own_ms(span: Span, parts: Sequence[Span]) -> float:
+def own_ms(span: Span, parts: Sequence[Span]) -> float:
     """The time of a step that none of its parts covers; parts may overlap each other and outlast it."""
     covered, until = 0.0, span.start_ms
     for part in parts:  # in order of their beginning

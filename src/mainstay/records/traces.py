@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mainstay.errors import NotFound
 from mainstay.records.measures import Measured
@@ -36,6 +36,8 @@ TRACES_READ = "traces:read"
 PASSING = "passing"
 """Why a journey is kept that sampling leaves out: for a short time, until somebody has said what came of it."""
 MAX_CHILDREN = 1000
+Order = Literal["cost", "time"]
+"""By what requests are put in order, the greatest first; without it, the newest first."""
 LIMITED = "limited"
 """As the mode that a search wants: any but full service."""
 
@@ -186,6 +188,9 @@ class Reading(Protocol):
 
     def search(self, wanted: Search) -> Page: ...
 
+    def ranked(self, wanted: Search, by: Order) -> Sequence[Trace]:
+        """The dearest, or the slowest, of the newest that a page of a search looks at; without their steps."""
+
     def content(self, request_id: str) -> Mapping[str, str] | None:
         """The texts that were kept of a request; None where there are none."""
 
@@ -240,6 +245,8 @@ class Journey:
         self._root, self._numbers = int(self.context.span_id, 16), 0
         self.facts: dict[str, Attribute] = {}
         self.operator: dict[str, Attribute] = {}
+        if self.context.trace_state:
+            self.operator["trace_state"] = self.context.trace_state
         self.door = self.team = self.mode = self.model = self.release = ""
         self.cost_nanodollars = self.input_tokens = self.output_tokens = 0
         self.failed = False

@@ -30,7 +30,9 @@ from mainstay.storage.schema import (
     fact,
     membership,
     principal,
+    session,
 )
+from mainstay.storage.sessions import ended
 from mainstay.types import Clock
 
 _ANYTHING = "acl_generation"
@@ -90,7 +92,11 @@ class AccessStore:
             connection.execute(
                 update(principal).where(principal.c.name == account.principal).values(**_fields(account))
             )
-            append(connection, self._said("changed", account.principal, before=_account(before), after=account))
+            append(
+                connection,
+                self._said("changed", account.principal, before=_account(before), after=account),
+                *self._signed_out(connection, _account(before), account),
+            )
             return True
 
     def remove_account(self, name: str, at: datetime) -> bool:
@@ -107,7 +113,8 @@ class AccessStore:
             ).rowcount
             if before is not None:
                 gone = {"memberships": memberships, "keys": keys}
-                append(connection, self._said("removed", name, before=_account(before), details=gone))
+                over = ended(connection, session.c.principal == name, "removed", at)
+                append(connection, self._said("removed", name, before=_account(before), details=gone), *over)
             if name.startswith("group:"):
                 return connection.execute(delete(principal).where(principal.c.name == name)).rowcount > 0
             barred = {
@@ -124,11 +131,13 @@ class AccessStore:
         with self._database.read() as connection:
             return connection.scalar(select(principal.c.password_hash).where(principal.c.name == name)) or ""
 
-    def set_password_hash(self, name: str, password_hash: str) -> None:
+    def set_password_hash(self, name: str, password_hash: str, *, same: bool = False) -> None:
         with self._database.write() as connection:
             changed = update(principal).where(principal.c.name == name).values(password_hash=password_hash)
             if connection.execute(changed).rowcount:
-                append(connection, self._said("password_set", name))
+                its = (session.c.principal == name) & (session.c.credential == "password")
+                over = [] if same else ended(connection, its, "password", self._clock.now())
+                append(connection, self._said("password_set", name), *over)
 
     def add_membership(self, joined: Membership) -> bool:
         with self._database.write() as connection:
@@ -203,14 +212,15 @@ class AccessStore:
 
     def revoke_key(self, key_id: str, at: datetime) -> bool:
         with self._database.write() as connection:
-            ended = connection.execute(
+            revoked = connection.execute(
                 update(api_key)
                 .where(api_key.c.key_id == key_id, api_key.c.revoked.is_(None))
                 .values(revoked=micros(at))
             ).rowcount
             owner = connection.scalar(select(api_key.c.principal).where(api_key.c.key_id == key_id))
-            if ended and owner is not None:
-                append(connection, self._of_key("revoked", key_id, owner, {"principal": owner}, at=at))
+            if revoked and owner is not None:
+                over = ended(connection, session.c.key_id == key_id, "key_revoked", at)
+                append(connection, self._of_key("revoked", key_id, owner, {"principal": owner}, at=at), *over)
             return owner is not None
 
     def mark_used(self, key_id: str, at: datetime) -> None:
@@ -271,6 +281,12 @@ class AccessStore:
             after=None if after is None else _fields(after),
             details=said,
         )
+
+    def _signed_out(self, connection: Connection, before: Account, after: Account) -> list[AuditEntry]:
+        """Who may not act any more is signed out. Another role is in force at the next request, without that."""
+        if before.state is not after.state and after.state is not State.ACTIVE:
+            return ended(connection, session.c.principal == after.principal, "disabled", self._clock.now())
+        return []
 
     def _joined(self, what: str, group: str, member: str, source: str) -> AuditEntry:
         return AuditEntry(

@@ -6,59 +6,18 @@ Each is one bounded read.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, or_, select
 
+from mainstay.agreement.ledger import LedgerLine, PurseLine
+from mainstay.storage import hours
 from mainstay.storage.database import Database
 from mainstay.storage.rows import micros, moment
-from mainstay.storage.schema import hold, measure, money_scope, trace
+from mainstay.storage.schema import hold, money_scope, trace
 
 MOST_LINES = 500
 MOST_PURSES = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class LedgerLine:
-    """One call as the ledger has it: what was set aside for it and what it cost (nano-dollars). ``state`` as in
-    ``agreement.ledger``."""
-
-    hold_id: str
-    purpose: str
-    model: str
-    state: str
-    held_n: int
-    settled_n: int
-    input_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    estimated: bool
-    prices: str
-    at: datetime
-    closed: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PurseLine:
-    """One budget of somebody in the window that runs now, in nano-dollars. ``until`` is None where nothing begins anew."""
-
-    kind: str
-    name: str
-    since: datetime
-    until: datetime | None
-    limit_n: int
-    settled_n: int
-    held_n: int
-
-    @property
-    def left_n(self) -> int:
-        return self.limit_n - self.settled_n - self.held_n
-
-    @property
-    def left(self) -> float:
-        """The share that is left; below 0 when overspent."""
-        return self.left_n / self.limit_n if self.limit_n else 0.0
 
 
 class SqlLookups:
@@ -127,16 +86,9 @@ class SqlLookups:
 
     def releases(self, since: datetime) -> tuple[tuple[str, datetime], ...]:
         """Releases that answered since then, each with its first answer in that time, the oldest first."""
-        first = func.min(measure.c.at).label("first")
-        wanted = (
-            select(measure.c.release, first)
-            .where(measure.c.at >= micros(since), measure.c.release != "")
-            .group_by(measure.c.release)
-            .order_by(first)
-            .limit(200)
-        )
         with self._db.read() as connection:
-            return tuple((row.release, _moment(row.first)) for row in connection.execute(wanted))
+            found = hours.releases(connection, micros(since) or 0)
+        return tuple((name, _moment(at)) for name, at in sorted(found.items(), key=lambda one: (one[1], one[0]))[:200])
 
     def last_asked(self, principals: Sequence[str]) -> Mapping[str, datetime]:
         """When each of these asked last."""

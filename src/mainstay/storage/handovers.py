@@ -63,12 +63,23 @@ class SqlHandOvers:
             row = connection.execute(select(table).where(table.c.handover_id == handover_id)).first()
         return None if row is None else _handover(row)
 
-    def list(self, *, state: State | None = None, principal: str | None = None, limit: int = 100) -> Sequence[HandOver]:
+    def list(
+        self,
+        *,
+        state: State | None = None,
+        principal: str | None = None,
+        request_id: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[HandOver]:
         wanted = select(table).order_by(table.c.at.desc(), table.c.handover_id.desc()).limit(limit)
         if state is not None:
             wanted = wanted.where(table.c.state == state)
         if principal is not None:
             wanted = wanted.where(table.c.principal == principal)
+        if request_id is not None:
+            if not _can_be(request_id):
+                return []
+            wanted = wanted.where(table.c.request_id == request_id)
         with self._db.read() as connection:
             return [_handover(row) for row in connection.execute(wanted)]
 

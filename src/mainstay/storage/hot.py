@@ -50,7 +50,13 @@ class Hot:
         """Execute it with these values."""
         sql, names, fixed = self._for(connection)
         held = fixed if values is None else {**fixed, **values}
-        given = tuple([held[name] for name in names])
+        return self._run(connection, sql, tuple([held[name] for name in names]))
+
+    def run_in_order(self, connection: Connection, values: Sequence[Any]) -> Result:
+        """Execute it with the values of all its parameters in the order in which they stand in it: where there are thousands."""
+        return self._run(connection, self._for(connection)[0], tuple(values))
+
+    def _run(self, connection: Connection, sql: str, given: tuple[Any, ...]) -> Result:
         if not _straight(connection):
             return connection.exec_driver_sql(sql, given)
         cursor = at_once(connection, sql, given)

@@ -10,11 +10,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, func, literal_column, select, update
 
+from mainstay.records.audit import AuditEntry
 from mainstay.records.outcomes import Axis, Case, Kind, Outcome
-from mainstay.storage.audit import bound
+from mainstay.storage.audit import append, bound
 from mainstay.storage.database import Database, upsert
-from mainstay.storage.measures import ANSWERS
 from mainstay.storage.rows import dumps, micros, moment
+from mainstay.storage.scans import ANSWERS
 from mainstay.storage.schema import measure, trace
 from mainstay.storage.schema import outcome as table
 
@@ -118,13 +119,15 @@ class SqlOutcomes:
             free = ~bound(table.c.by_whom, "request:" + table.c.request_id)
             return int(connection.execute(delete(table).where(table.c.recorded < micros(before), free)).rowcount)
 
-    def unsay(self, by: str) -> int:
+    def unsay(self, by: str, at: datetime) -> int:
         with self._db.write(alone=False) as connection:
-            return int(
-                connection.execute(
-                    update(table).where(table.c.by_whom == by).values(by_whom=_NOT_SAID, comment="", fields="{}")
-                ).rowcount
-            )
+            theirs = and_(table.c.by_whom == by, ~bound(table.c.by_whom, "request:" + table.c.request_id))
+            gone = connection.execute(update(table).where(theirs).values(by_whom=_NOT_SAID, comment="", fields="{}"))
+            many = int(gone.rowcount)
+            if many:
+                entry = AuditEntry(action="outcomes.erased", subject=by, at=at, details={"outcomes": many})
+                append(connection, entry)
+        return many
 
 
 def has_outcome(name: str) -> ColumnElement[bool]:

@@ -364,6 +364,52 @@ measure = Table(
     Column("covered", Double),
     Index("measure_by_time", "at"),
 )
+# The same rows added up, an hour (its begin) of one team and door a row; ``*`` for team and door: of the whole hour. An hour
+# without that row is not added up. Made from ``measure`` alone, and gone when a row of its hour comes late.
+measure_hour = Table(
+    "measure_hour",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("team", Text, primary_key=True),
+    Column("door", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False),  # with those that were turned away
+    Column("turned_away", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("cached", BigInteger, nullable=False),
+    Column("cost_n", BigInteger, nullable=False),
+    Column("cost_squares", Double, nullable=False),
+    Column("dearest", BigInteger, nullable=False),
+    Column("grounded_n", BigInteger, nullable=False),
+    Column("grounded", Double, nullable=False),
+    Column("grounded_some", BigInteger, nullable=False),
+    Column("covered_n", BigInteger, nullable=False),
+    Column("covered", Double, nullable=False),
+    Column("covered_some", BigInteger, nullable=False),
+    Index("measure_hour_by_part", "team", "door", "hour"),
+)
+# When a release answered first in such an hour.
+measure_release = Table(
+    "measure_release",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("release", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+)
+# The times of such an hour in order, cut into pieces: counts need a look into one piece, ranks into a few.
+measure_times = Table(
+    "measure_times",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("team", Text, primary_key=True),
+    Column("door", Text, primary_key=True),
+    Column("timing", Text, primary_key=True),  # total_ms, first_ms
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("low", Double, nullable=False),
+    Column("high", Double, nullable=False),
+    Column("many", Integer, nullable=False),
+    Column("times", LargeBinary, nullable=False),  # little-endian float64
+    Index("measure_times_by_part", "timing", "team", "door", "hour", "low", "high", "many"),
+)
 # -- answers that may serve again --------------------------------------------------------------------------------------
 cached_answer = Table(
     "cached_answer",

@@ -1,13 +1,17 @@
-"""Who is signed in, in SQL."""
+"""Who is signed in, in SQL. Each beginning and end is an audit event of the same transaction."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
-from mainstay.access.sessions import Session
+from mainstay.access.sessions import End, Session
+from mainstay.records.audit import AuditEntry, By, whoever_acts
+from mainstay.storage.audit import append
 from mainstay.storage.database import Database
 from mainstay.storage.rows import dumps, micros, moment
 from mainstay.storage.schema import session as table
@@ -40,12 +44,13 @@ class SqlSessions:
                     expires=micros(session.expires),
                 )
             )
-            connection.execute(delete(table).where(table.c.expires <= micros(session.created)))
+            old = ended(connection, table.c.expires <= micros(session.created), "expired", session.created)
             kept = connection.scalars(newest).all()
+            over: list[AuditEntry] = []
             if len(kept) == most:
-                connection.execute(
-                    delete(table).where(table.c.principal == session.principal, table.c.token_hash.not_in(kept))
-                )
+                others = (table.c.principal == session.principal) & table.c.token_hash.not_in(kept)
+                over = ended(connection, others, "too_many", session.created)
+            append(connection, *old, *over, _began(session))
 
     def get(self, token_hash: str) -> Session | None:
         with self._db.read() as connection:
@@ -69,13 +74,51 @@ class SqlSessions:
                 update(table).where(table.c.token_hash == token_hash, table.c.seen < micros(at)).values(seen=micros(at))
             )
 
-    def remove(self, token_hash: str) -> None:
+    def remove(self, token_hash: str, because: End, at: datetime) -> None:
         with self._db.write(alone=False) as connection:
-            connection.execute(delete(table).where(table.c.token_hash == token_hash))
+            append(connection, *ended(connection, table.c.token_hash == token_hash, because, at))
 
-    def remove_of(self, principal: str) -> int:
+    def remove_of(self, principal: str, because: End, at: datetime) -> int:
         with self._db.write(alone=False) as connection:
-            return connection.execute(delete(table).where(table.c.principal == principal)).rowcount
+            found = ended(connection, table.c.principal == principal, because, at)
+            append(connection, *found)
+        return sum(int(one.details["sessions"]) for one in found)
+
+
+def ended(connection: Connection, where: ColumnElement[bool], because: End, at: datetime) -> list[AuditEntry]:
+    """Ends these sessions inside an open write transaction; returns what the audit log is to hear of it, one for each person,
+    for the caller to append last."""
+    gone: dict[str, list[str]] = {}
+    for row in connection.execute(delete(table).where(where).returning(table.c.principal, table.c.credential)):
+        gone.setdefault(row.principal, []).append(row.credential)
+    return [
+        AuditEntry(
+            action="session.ended",
+            subject=principal,
+            at=at,
+            details={"because": because, "sessions": len(shown), "with": sorted(set(shown))},
+            by=_by(principal) if because in _BY_THEMSELVES else None,
+        )
+        for principal, shown in sorted(gone.items())
+    ]
+
+
+_BY_THEMSELVES: Sequence[End] = ("signed_out", "signed_in_anew", "too_many")
+
+
+def _began(session: Session) -> AuditEntry:
+    details: dict[str, Any] = {"with": session.credential, "until": session.expires.isoformat()}
+    return AuditEntry(
+        action="session.started",
+        subject=session.principal,
+        at=session.created,
+        details=details,
+        by=_by(session.principal, session.key_id),
+    )
+
+
+def _by(principal: str, via: str = "") -> By:
+    return By(principal=principal, via=via, request_id=whoever_acts().request_id)
 
 
 def _time(microseconds: int) -> datetime:

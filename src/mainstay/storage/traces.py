@@ -10,8 +10,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from itertools import chain
+from typing import Any, Protocol
 
+from pydantic_core import to_json
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -44,7 +46,7 @@ from mainstay.records.spans import (
     Ingested,
     Span,
 )
-from mainstay.records.traces import LIMITED, PASSING, Kept, Page, Pruned, Search, Texts, Trace, own_name
+from mainstay.records.traces import LIMITED, PASSING, Kept, Order, Page, Pruned, Search, Texts, Trace, own_name
 from mainstay.storage.audit import append, bound
 from mainstay.storage.database import Database, upsert
 from mainstay.storage.hot import Hot
@@ -121,17 +123,26 @@ class SqlTraces:
             raise Invalid(f"{len(batch)} spans at once, at most {MAX_BATCH} are taken", fix="send smaller batches")
         unique = {(one.trace_id, one.span_id): one for one in reversed(batch)}  # of two alike the first
         # In one order, so that two writers do not wait for each other in a circle.
-        spans = sorted(unique.values(), key=lambda one: (one.trace_id, one.span_id))
+        spans = [unique[key] for key in sorted(unique)]
         if not spans:
             return Ingested()
+        keys = [(one.trace_id, one.span_id) for one in spans]
+        # Everything that can be made before is: others wait for the transaction to end.
+        rows = [_span_row(one) for one in spans]
+        said = [to_json(one.attributes).decode() if one.attributes else "" for one in spans]
+        sums = _summaries(spans)
         with self._db.write(alone=False) as connection:
-            full = _full(connection, sorted({one.trace_id for one in spans}))
-            taken = [one for one in spans if one.trace_id not in full]
-            new = _insert_spans(connection, taken) if taken else set()
-            fresh = [one for one in taken if (one.trace_id, one.span_id) in new]
+            full = _full(connection, [row["trace_id"] for row in sums])
+            taken = [n for n, one in enumerate(spans) if one.trace_id not in full]
+            new = _insert_spans(connection, [rows[n] for n in taken])
+            fresh = [n for n in taken if keys[n] in new]
             if fresh:
-                _count(connection, _summaries(fresh))
-                for one in fresh:
+                names = ("trace_id", "span_id", "attributes")
+                details = [dict(zip(names, (*keys[n], said[n]), strict=True)) for n in fresh if said[n]]
+                if details:
+                    _DETAIL.run_many(connection, details)
+                _COUNT.run_many(connection, sums if len(fresh) == len(spans) else _summaries([spans[n] for n in fresh]))
+                for one in (spans[n] for n in fresh):
                     if one.content:
                         _put_content(connection, IMPORTED + one.trace_id, one.span_id, one.start_us, one.content)
         refused = len(spans) - len(taken)
@@ -221,7 +232,7 @@ class SqlTraces:
         after = found[wanted.limit - 1] if more else end
         return Page(traces=shown, next="" if after is None else f"{after.at}~{after.request_id}")
 
-    def ranked(self, wanted: Search, by: Literal["cost", "time"]) -> tuple[Trace, ...]:
+    def ranked(self, wanted: Search, by: Order) -> tuple[Trace, ...]:
         """The dearest, or the slowest, of the newest that a page of a search looks at; without their steps."""
         column = table.c.cost_n if by == "cost" else table.c.duration_ms
         where, indexed = _range(wanted, tuple_(table.c.at, table.c.request_id))
@@ -576,38 +587,54 @@ def _full(connection: Connection, traces: Sequence[str]) -> set[str]:
     return set(connection.scalars(wanted))
 
 
-def _insert_spans(connection: Connection, spans: Sequence[ImportedSpan]) -> set[tuple[str, str]]:
+_MOST_AT_ONCE = 128  # rows of one statement: SQLite takes 32,766 values
+_INSERTS = {
+    1 << n: Hot(lambda connection, count=1 << n: _inserting(connection, count), by_place=True)
+    for n in range(_MOST_AT_ONCE.bit_length())
+}
+"""Statements that insert so many steps: a few sizes, of which any number is made up, so that each is compiled once."""
+
+
+def _inserting(connection: Connection, count: int) -> Any:
+    rows: list[dict[str, Any]] = [
+        {column.name: bindparam(f"{column.name}_{n}") for column in span_table.c} for n in range(count)
+    ]
+    statement = upsert(connection, span_table).values(rows).on_conflict_do_nothing()
+    return statement.returning(span_table.c.trace_id, span_table.c.span_id)
+
+
+def _span_row(one: ImportedSpan) -> tuple[Any, ...]:
+    """What is kept of a step besides what it says of itself, in the order of the table's columns."""
+    return (
+        one.trace_id,
+        one.span_id,
+        one.parent_id,
+        one.kind,
+        one.name,
+        one.start_us,
+        one.duration_ms,
+        one.status,
+        one.error_class,
+        one.service,
+        one.model,
+        one.input_tokens,
+        one.output_tokens,
+        one.cost_nanodollars,
+        one.first_ms,
+    )
+
+
+def _insert_spans(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> set[tuple[str, str]]:
     """Write steps; which were not there before."""
-    statement = upsert(connection, span_table).on_conflict_do_nothing()
-    rows = [
-        {
-            "trace_id": one.trace_id,
-            "span_id": one.span_id,
-            "parent_id": one.parent_id,
-            "kind": one.kind,
-            "name": one.name,
-            "start": one.start_us,
-            "duration_ms": one.duration_ms,
-            "status": one.status,
-            "error_class": one.error_class,
-            "service": one.service,
-            "model": one.model,
-            "input_tokens": one.input_tokens,
-            "output_tokens": one.output_tokens,
-            "cost_n": one.cost_nanodollars,
-            "first_ms": one.first_ms,
-        }
-        for one in spans
-    ]
-    returned = connection.execute(statement.returning(span_table.c.trace_id, span_table.c.span_id), rows)
-    new = {(trace_id, span_id) for trace_id, span_id in returned}
-    details = [
-        {"trace_id": one.trace_id, "span_id": one.span_id, "attributes": _DUMP(dict(one.attributes))}
-        for one in spans
-        if one.attributes and (one.trace_id, one.span_id) in new
-    ]
-    if details:
-        _DETAIL.run_many(connection, details)
+    new: set[tuple[str, str]] = set()
+    at, size = 0, _MOST_AT_ONCE
+    while at < len(rows):
+        if len(rows) - at < size:
+            size >>= 1
+            continue
+        values = list(chain.from_iterable(rows[at : at + size]))
+        new.update((trace_id, span_id) for trace_id, span_id in _INSERTS[size].run_in_order(connection, values))
+        at += size
     return new
 
 
@@ -661,8 +688,8 @@ def _summaries(spans: Iterable[ImportedSpan]) -> list[dict[str, Any]]:
     return [made[name] for name in sorted(made)]
 
 
-def _count(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add what is new to the rows of these traces."""
+def _counting(connection: Connection) -> Any:
+    """The statement that adds what is new to the row of a trace."""
     adding = upsert(connection, table)
     new, held = adding.excluded, table.c
     begin = case((new.at < held.at, new.at), else_=held.at)
@@ -676,24 +703,24 @@ def _count(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     def of_root(name: str) -> Any:
         return case((rooted, new[name]), else_=held[name])
 
-    connection.execute(
-        adding.on_conflict_do_update(
-            index_elements=[held.request_id],
-            set_={
-                "at": begin,
-                "duration_ms": (end - begin) / 1000.0,
-                # A trace that several send is nobody's own: only who may see all sees it.
-                "asker": case((held.asker == new.asker, held.asker), else_=""),
-                "model": first("model"),
-                "release": first("release"),
-                "first_ms": func.coalesce(held.first_ms, new.first_ms),
-                "cost_n": held.cost_n + new.cost_n,
-                "input_tokens": held.input_tokens + new.input_tokens,
-                "output_tokens": held.output_tokens + new.output_tokens,
-                "span_count": held.span_count + new.span_count,
-                **{name: of_root(name) for name in ("root_id", "name", "status", "failed")},
-            },
-            where=held.request_id == IMPORTED + held.trace_id,
-        ),
-        rows,
+    return adding.on_conflict_do_update(
+        index_elements=[held.request_id],
+        set_={
+            "at": begin,
+            "duration_ms": (end - begin) / 1000.0,
+            # A trace that several send is nobody's own: only who may see all sees it.
+            "asker": case((held.asker == new.asker, held.asker), else_=""),
+            "model": first("model"),
+            "release": first("release"),
+            "first_ms": func.coalesce(held.first_ms, new.first_ms),
+            "cost_n": held.cost_n + new.cost_n,
+            "input_tokens": held.input_tokens + new.input_tokens,
+            "output_tokens": held.output_tokens + new.output_tokens,
+            "span_count": held.span_count + new.span_count,
+            **{name: of_root(name) for name in ("root_id", "name", "status", "failed")},
+        },
+        where=held.request_id == IMPORTED + held.trace_id,
     )
+
+
+_COUNT = Hot(_counting, columns=table.c.keys())

@@ -76,6 +76,7 @@ class AlertView(BaseModel):
     acknowledged: str | None
     acknowledged_by: str
     note: str
+    notices: int
     burns: list[BurnView]
     silenced_until: str | None = None
 

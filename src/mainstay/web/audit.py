@@ -81,10 +81,12 @@ class SentView(BaseModel):
 
 
 class AuditHeadView(BaseModel):
-    """The newest signed head, how large the log is now, and what each witness has got."""
+    """The newest signed head, how large the log is now, and what each witness has got. ``trouble`` is why the log is not signed
+    or a witness does not get its heads."""
 
     head: HeadView | None
     size: int
+    trouble: str
     witnesses: dict[str, SentView]
 
 
@@ -135,7 +137,10 @@ def routes(desk: Desk) -> APIRouter:
             way: {"size": got.size, "at": got.at.isoformat(), "trouble": got.trouble}
             for way, got in app.audit.sent().items()
         }
-        return Json({"head": None if held is None else held.view(), "size": app.audit.size(), "witnesses": sent})
+        size, trouble = app.audit.size(), app.auditing.trouble
+        return Json(
+            {"head": None if held is None else held.view(), "size": size, "trouble": trouble, "witnesses": sent}
+        )
 
     @router.get("/v1/audit/{n}", response_model=AuditEventView, openapi_extra=reads, summary="Look at an audit event")
     def one(n: int) -> Response:

@@ -301,6 +301,12 @@ class NoteBody(Body):
     note: Text = Field("", max_length=MAX_NOTE)
 
 
+class HandOverBody(Body):
+    """The question, as it was asked: the service keeps its text only where the settings say so."""
+
+    question: Text = Field("", description="May be left out where the service keeps what was asked.")
+
+
 def filters_of(value: object) -> tuple[Filter, ...]:
     """Filters as sent. Errors: Invalid naming the one that can not be."""
     if value is None:

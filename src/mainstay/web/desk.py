@@ -24,6 +24,7 @@ from mainstay.access.directory import ANONYMOUS
 from mainstay.access.keys import Permission, permit
 from mainstay.access.sessions import Session
 from mainstay.app import App
+from mainstay.app.in_force import InForce
 from mainstay.errors import Exhausted, Invalid, Unauthenticated
 from mainstay.records.audit import acting, by_actor
 from mainstay.resilience.admission import Ticket, Waiting
@@ -34,6 +35,7 @@ REMEMBERED_IDS = 10_000
 REMEMBERED_CALLERS = 10_000
 PERMISSION = "x-permission"
 SIGNED_IN = "signed-in"
+OR = " or "
 ADMITTED = (str(Permission.ASK), str(Permission.SEARCH))
 """What counts against the agreement's traffic."""
 DOORS = {"/v1/answers": "answers", "/v1/chat/completions": "chat"}
@@ -64,6 +66,7 @@ class Desk:
         self.app = app
         self.sessions = app.sessions
         self.tries = Tries(app.clock)
+        self.in_force = InForce(app)
         self._used_ids: OrderedDict[str, None] = OrderedDict()
         self._callers: OrderedDict[bytes, Caller] = OrderedDict()
         self._salt = secrets.token_bytes(32)
@@ -103,7 +106,7 @@ class Desk:
         actor = self.actor(request)
         self.remember(caller, actor)
         if needed != SIGNED_IN:
-            permit(actor, Permission(needed))
+            permit(actor, *(Permission(one) for one in needed.split(OR)))
         elif actor.principal == ANONYMOUS:
             raise Unauthenticated(
                 "this takes somebody who is known", fix="send `Authorization: Bearer` with an API key or a token"
@@ -193,9 +196,9 @@ class Guarded(APIRoute):
         return guarded
 
 
-def needs(permission: Permission | str) -> dict[str, Any]:
-    """What a Guarded route writes into its ``openapi_extra``."""
-    return {PERMISSION: str(permission), "security": [{"bearer": []}]}
+def needs(*any_of: Permission | str) -> dict[str, Any]:
+    """What a Guarded route writes into its ``openapi_extra``: open to whoever has any of these permissions."""
+    return {PERMISSION: OR.join(map(str, any_of)), "security": [{"bearer": []}]}
 
 
 async def _actor(request: Request) -> Actor:

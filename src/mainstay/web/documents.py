@@ -328,3 +328,20 @@ def _elsewhere(record: DocumentRecord) -> Conflict:
     return Conflict(
         f"this document belongs to the source {record.source}: {stated}", fix="change it there, then run: mainstay sync"
     )
+
+
+def sources_of(app: App) -> list[dict[str, Any]]:
+    """Every source that is named, kept or has documents, by name."""
+    counts = app.documents.count_by_source()
+    known = {str(held["name"]): held for held in app.documents.sources()}
+    return [
+        {
+            "name": name,
+            "state": str(known.get(name, {}).get("state") or "never synchronised"),
+            "synced_at": known.get(name, {}).get("synced_at"),
+            "documents": counts.get(name, 0),
+            "root": str(known.get(name, {}).get("root") or ""),
+            "detail": str(known.get(name, {}).get("detail") or ""),
+        }
+        for name in sorted({*known, *counts, *app.source_names()})
+    ]

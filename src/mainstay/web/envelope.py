@@ -6,23 +6,28 @@ here as one problem document, and its traceback in the log.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mainstay.errors import TooLarge
 from mainstay.guard.redaction import findings
-from mainstay.records.spans import Context
+from mainstay.records.spans import Context, trace_state_of
 from mainstay.types import Clock
 from mainstay.web.problems import Problem, problem_of
 
 COMPATIBLE = ("/v1/chat/", "/v1/models")
 """Where errors take the form that OpenAI clients read."""
+MAX_DRAIN, DRAIN_S, IDLE_S = 64 * 1024 * 1024, 5.0, 0.5
+"""How much of a body that is too large is taken in before it is refused: bytes, seconds, seconds without any. While more is
+sent the connection is closed."""
 KEEP_STATIC = "public, max-age=86400"  # their addresses carry a hash of their content
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -53,6 +58,7 @@ class Envelope:
         exchange = _Exchange(scope, receive, send, self._clock, self._body_limit(scope["path"]))
         try:
             if exchange.announced > exchange.limit:
+                await exchange.drain()
                 raise exchange.too_large()
             await self._app(scope, exchange.receive, exchange.send)
         except Exception as error:  # the outermost door: one of two places that may not die of a surprise
@@ -71,17 +77,19 @@ class _Exchange:
     """One request and its response."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, clock: Clock, limit: int) -> None:
-        self._scope, self._receive, self._send = scope, receive, send
+        self._scope, self._receive, self._send, self._clock = scope, receive, send, clock
         self.limit, self._received, self.started, self._replaced = limit, 0, False, False
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         length = headers.get(b"content-length", "")
         self.announced = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
+        self._waits = headers.get(b"expect", "").lower() == "100-continue"
         offered = headers.get(b"x-request-id", "")
         self.state: dict[str, Any] = scope.setdefault("state", {})
         # An id is kept wherever the request is: one that holds a secret is not taken.
         self.state["offered_id"] = _REQUEST_ID.fullmatch(offered) is not None and not findings(offered)
         self.state["request_id"] = offered if self.state["offered_id"] else clock.new_id("req")
-        self.state["context"], self._traceparent = _child_of(headers.get(b"traceparent", ""))
+        states = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"tracestate")
+        self.state["context"], self._traceparent = _child_of(headers.get(b"traceparent", ""), states)
 
     def too_large(self) -> TooLarge:
         return TooLarge(f"the body has more than {self.limit} bytes", where="body", fix="send less")
@@ -91,8 +99,24 @@ class _Exchange:
         self._received += len(message.get("body", b""))
         if self._received > self.limit:
             self._replaced = True
+            if message.get("more_body"):
+                await self.drain()
             raise self.too_large()
         return message
+
+    async def drain(self) -> None:
+        """Take in what is still being sent and forget it, within bounds: most clients read no answer before they have sent all
+        they have, and a connection that is closed meanwhile is a broken pipe to them."""
+        if self._waits:
+            return  # for our leave to send it, which it is not given
+        taken, until = 0, self._clock.monotonic() + DRAIN_S
+        with suppress(TimeoutError):
+            while taken < MAX_DRAIN and self._clock.monotonic() < until:
+                async with asyncio.timeout(IDLE_S):
+                    message = await self._receive()
+                taken += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
     async def send(self, message: Message) -> None:
         if self._replaced and not self.started:
@@ -148,13 +172,17 @@ class _Exchange:
         return [(name.encode(), value.encode()) for name, value in added.items() if name.encode() not in named]
 
 
-def _child_of(parent: str) -> tuple[Context, str]:
+def _child_of(parent: str, states: str) -> tuple[Context, str]:
     """Our place in the caller's trace, or the start of a new one; and how it is told (W3C Trace Context, section 3.2)."""
     match = _TRACEPARENT.fullmatch(parent.strip())
     known = match is not None and match[1] != "ff" and set(match[2]) != {"0"} and set(match[3]) != {"0"}
     trace = match[2] if match is not None and known else secrets.token_hex(16)
     flags = match[4] if match is not None and known else "00"
+    state = trace_state_of(states) if known else ""
     own = Context(
-        trace_id=trace, span_id=secrets.token_hex(8), parent_id=match[3] if match is not None and known else ""
+        trace_id=trace,
+        span_id=secrets.token_hex(8),
+        parent_id=match[3] if match is not None and known else "",
+        trace_state="" if state and findings(state) else state,  # as with request ids: it is kept, and told others
     )
     return own, f"00-{own.trace_id}-{own.span_id}-{flags}"

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from mainstay.access.keys import Permission
@@ -16,7 +17,71 @@ from mainstay.web.bodies import ModeBody
 from mainstay.web.desk import Asker, Desk, Guarded, needs
 from mainstay.web.views import Json
 
+HISTORY = 50
+"""So many versions of the agreement, and approvals of them, are told."""
 Axis = Literal["day", "user", "team", "key", "model", "release", "purpose", "outcome"]
+
+
+class ModelView(BaseModel):
+    """A language model that may answer, where it runs, and what its calls are booked at."""
+
+    name: str
+    model: str
+    at: str
+    region: str
+    input_per_million_usd: str
+    cached_input_per_million_usd: str | None
+    output_per_million_usd: str
+    per_request_usd: str
+    long_prompts: int
+    price_from: str
+
+
+class PromptView(BaseModel):
+    """A prompt in force."""
+
+    name: str
+    version: str
+    label: str
+    source: str
+
+
+class AgreedView(BaseModel):
+    """One part of the agreement in words."""
+
+    part: str
+    lines: list[str]
+
+
+class SettingView(BaseModel):
+    """One value as text. `said` is `the file` or `the default`; of a secret it is only said whether it is set."""
+
+    key: str
+    value: str
+    said: str
+
+
+class SettingsView(BaseModel):
+    """What this process works with. `changed_since_start` names files that say something else by now; `wanted` is the embedder
+    that the settings ask for, where another one is in force still; `trouble` is why the models can not be told."""
+
+    version: str
+    release: str
+    agreement: str
+    database: str
+    revision: int
+    search: str
+    embedder: str
+    model: str
+    precision: str
+    dims: int
+    wanted: str
+    changed_since_start: list[str]
+    models: list[ModelView]
+    trouble: str
+    prompts: list[PromptView]
+    agreed: list[AgreedView]
+    settings: list[SettingView]
 
 
 def routes(desk: Desk) -> APIRouter:
@@ -41,11 +106,24 @@ def routes(desk: Desk) -> APIRouter:
 
     @router.get("/v1/agreement", openapi_extra=reads, summary="The agreement and how it is kept")
     def agreement() -> Response:
-        """Each clause: its target, what is measured now with its interval, and what is left of its error budget."""
+        """Each clause: its target, what is measured now with its interval, and what is left of its error budget. Then the versions
+        that were in force and who approved them, the newest first."""
+        versions, approvals = app.agreements.versions()[:HISTORY], app.agreements.approvals()[:HISTORY]
         return Json(
             {
                 "digest": digest(app.settings.agreement),
                 "clauses": [clause_view(clause) for clause in app.clauses()],
+                "versions": [{"digest": one.digest, "first_seen": one.first_seen.isoformat()} for one in versions],
+                "approvals": [
+                    {
+                        "digest": one.digest,
+                        "name": one.name,
+                        "role": one.role,
+                        "note": one.note,
+                        "at": one.at.isoformat(),
+                    }
+                    for one in approvals
+                ],
             }
         )
 
@@ -54,5 +132,16 @@ def routes(desk: Desk) -> APIRouter:
         """Calls of models, what they cost and what one answer cost: by day, user, team, key, model, release, purpose, outcome."""
         since = app.clock.now() - timedelta(days=days)
         return Json({"by": by, "rows": [cost_row_view(row) for row in app.ledger.report(by=by, since=since)]})
+
+    @router.get(
+        "/v1/settings",
+        response_model=SettingsView,
+        openapi_extra=needs(Permission.OPERATE, Permission.AUDIT_READ),
+        summary="The settings in force",
+    )
+    def settings() -> Response:
+        """What this process works with: release, embedder, models and prices, prompts, the agreement in words, and every value of
+        mainstay.yaml with who said it. Secrets are masked."""
+        return Json(desk.in_force.view())
 
     return router

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
+from pydantic_core import to_json
 from starlette.responses import Response
 
 from mainstay.access.keys import Permission
@@ -219,10 +220,11 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[OtelSpan]:
             library = {name: value for name, value in made_by.items() if value}
             for span in scope.spans:
                 attributes, left_out = _attributes(span.attributes)
+                events, links, status = span.events, span.links, span.status
                 dropped = {
                     "attributes": span.dropped_attributes_count + left_out,
-                    "events": span.dropped_events_count + max(0, len(span.events) - MAX_EVENTS),
-                    "links": span.dropped_links_count + max(0, len(span.links) - MAX_EVENTS),
+                    "events": span.dropped_events_count + max(0, len(events) - MAX_EVENTS),
+                    "links": span.dropped_links_count + max(0, len(links) - MAX_EVENTS),
                 }
                 yield OtelSpan(
                     trace_id=span.trace_id.hex(),
@@ -232,8 +234,8 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[OtelSpan]:
                     start_ns=span.start_time_unix_nano,
                     end_ns=span.end_time_unix_nano,
                     kind=span.kind,
-                    status=span.status.code,
-                    status_message=_text(span.status.message, MAX_VALUE),
+                    status=status.code,
+                    status_message=_text(status.message, MAX_VALUE),
                     trace_state=span.trace_state[:512],
                     flags=span.flags,
                     attributes=attributes,
@@ -243,7 +245,7 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[OtelSpan]:
                             "at": event.time_unix_nano,
                             "attributes": _attributes(event.attributes)[0],
                         }
-                        for event in span.events[:MAX_EVENTS]
+                        for event in events[:MAX_EVENTS]
                     ],
                     links=[
                         {
@@ -251,7 +253,7 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[OtelSpan]:
                             "span_id": link.span_id.hex(),
                             "attributes": _attributes(link.attributes)[0],
                         }
-                        for link in span.links[:MAX_EVENTS]
+                        for link in links[:MAX_EVENTS]
                     ],
                     scope=library,
                     resource=about,
@@ -259,11 +261,14 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[OtelSpan]:
                 )
 
 
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+
+
 def _wrong(span: OtelSpan) -> str:
     """Why a span can not be kept; empty when it can."""
-    if len(span.trace_id) != 32 or set(span.trace_id) == {"0"}:
+    if len(span.trace_id) != 32 or span.trace_id == _NO_TRACE:
         return "a trace id is not 16 bytes"
-    if len(span.span_id) != 16 or set(span.span_id) == {"0"}:
+    if len(span.span_id) != 16 or span.span_id == _NO_SPAN:
         return "a span id is not 8 bytes"
     if span.parent_id and len(span.parent_id) != 16:
         return "a parent's id is not 8 bytes"
@@ -273,18 +278,27 @@ def _wrong(span: OtelSpan) -> str:
 
 
 def _bytes(span: ImportedSpan) -> int:
-    return len(json.dumps([span.attributes, span.content], ensure_ascii=False).encode("utf-8", "replace"))
+    return len(to_json(span.attributes)) + len(to_json(span.content))
 
 
-def _attributes(held: Iterable[Any]) -> tuple[dict[str, Any], int]:
-    """Key-values as JSON has them, and how many were too many."""
+def _attributes(pairs: Iterable[Any]) -> tuple[dict[str, Any], int]:
+    """Key-values as JSON has them, and how many were too many. Texts and whole numbers, which nearly all are, on the spot."""
     made: dict[str, Any] = {}
     left_out = 0
-    for pair in held:
+    for pair in pairs:
         if len(made) >= MAX_ATTRIBUTES:
             left_out += 1
-        elif pair.key:
-            made[_text(pair.key, MAX_NAME)] = _value(pair.value, 0, pair.key)
+        elif key := pair.key:
+            value = pair.value
+            kind = value.WhichOneof("value")
+            if kind == "string_value":
+                held = value.string_value
+                said: Any = held if len(held) <= MAX_VALUE and "\0" not in held else _text(held, MAX_VALUE)
+            elif kind == "int_value":
+                said = value.int_value
+            else:
+                said = _value(value, 0, key)
+            made[key if len(key) <= MAX_NAME and "\0" not in key else _text(key, MAX_NAME)] = said
     return made, left_out
 
 

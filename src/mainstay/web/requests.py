@@ -13,7 +13,7 @@ from mainstay.app import App
 from mainstay.errors import Invalid
 from mainstay.records.content import documents_of
 from mainstay.records.filters import possible
-from mainstay.records.traces import Search, Trace, may_see_all, visible_span, visible_trace
+from mainstay.records.traces import Order, Page, Search, Trace, may_see_all, visible_span, visible_trace
 from mainstay.shapes import request_view, span_view
 from mainstay.types import Actor
 from mainstay.web.desk import SIGNED_IN, Asker, Desk, Guarded, needs
@@ -44,9 +44,13 @@ def routes(desk: Desk) -> APIRouter:
         since: Annotated[str | None, Query(max_length=40)] = None,
         before: Annotated[str | None, Query(max_length=120)] = None,
         cursor: Annotated[str, Query(max_length=120)] = "",
+        order: Annotated[Order | None, Query()] = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
     ) -> Response:
-        """One's own requests, the newest first; everybody's for whoever may read traces. `before` takes a time or a cursor."""
+        """One's own requests, the newest first; everybody's for whoever may read traces. `before` takes a time or a cursor.
+
+        `order=cost` gives the dearest, `order=time` the slowest of the newest that a page looks at; nothing follows it.
+        """
         everybody = may_see_all(actor)
         if before is not None and "~" in before:
             cursor, before = before, None
@@ -71,7 +75,7 @@ def routes(desk: Desk) -> APIRouter:
         wanted = possible(wanted)
         if asker and not everybody and asker != actor.principal:
             return Json({"requests": [], "next": None})
-        page = traces.search(wanted)
+        page = Page(traces=tuple(traces.ranked(wanted, order))) if order else traces.search(wanted)
         shown = [request_view(trace, whole=False, operator=everybody) for trace in page.traces]
         return Json({"requests": shown, "next": page.next or None})
 

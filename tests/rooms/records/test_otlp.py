@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mainstay.clock import FixedClock
 from mainstay.records.otlp import PROFILES, OtelSpan, imported, of_imported, of_trace
 from mainstay.records.otlp.settings import ExportSettings
-from mainstay.records.spans import KINDS
+from mainstay.records.spans import KINDS, MAX_TRACE_STATE, trace_state_of
 from mainstay.records.traces import Journey
 from mainstay.types import Actor
 
@@ -207,3 +207,36 @@ def test_settings_are_checked() -> None:
     for wrong in ({"endpoint": "ftp://x"}, {"endpoint": "https://u:p@x/"}, {"profile": "other"}, {"timeout_s": 0}):
         with pytest.raises(Exception, match=r"telemetry\.otlp"):
             ExportSettings(**wrong)  # type: ignore[arg-type] # on purpose
+
+
+@pytest.mark.parametrize(
+    ("told", "passed"),
+    [
+        ("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"),
+        (" rojo=1 ,\t, congo=a b:c;d/e ", "rojo=1,congo=a b:c;d/e"),
+        ("0tenant@sys-tem=x", "0tenant@sys-tem=x"),
+        ("", ""),
+        (",,", ""),
+        ("rojo", ""),
+        ("=1", ""),
+        ("rojo=", ""),
+        ("Rojo=1", ""),
+        ("1rojo=1", ""),
+        ("ro jo=1", ""),
+        ("rojo=a=b", ""),
+        ("rojo=ä", ""),
+        ("rojo=a\r\nx: y", ""),
+        ("rojo=1,rojo=2", ""),
+        ("rojo=1,nonsense", ""),
+        ("a" * 256 + "=1", "a" * 256 + "=1"),
+        ("a" * 257 + "=1", ""),
+        ("rojo=" + "v" * 256, "rojo=" + "v" * 256),
+        ("rojo=" + "v" * 257, ""),
+        (",".join(f"k{n}=v" for n in range(32)), ",".join(f"k{n}=v" for n in range(32))),
+        (",".join(f"k{n}=v" for n in range(33)), ""),
+        (",".join(f"k{n}={'v' * 200}" for n in range(5)), ",".join(f"k{n}={'v' * 200}" for n in range(2))),
+    ],
+)
+def test_what_others_say_of_a_trace_is_passed_on_in_bounds(told: str, passed: str) -> None:
+    assert trace_state_of(told) == passed
+    assert len(passed) <= MAX_TRACE_STATE

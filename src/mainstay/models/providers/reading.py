@@ -104,6 +104,7 @@ class WireModel(ABC):
                 **self._endpoint.sent_headers(),
                 "accept": "text/event-stream, application/json",
                 **({"traceparent": request.traceparent} if request.traceparent else {}),
+                **({"tracestate": request.tracestate} if request.traceparent and request.tracestate else {}),
             },
             secret=bool(self._endpoint.secrets),
             body=json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),

@@ -43,6 +43,15 @@ _BESIDES = {
     "otel.dropped": ("dropped", {}),
 }
 """What a span has besides attributes: our name for it, its own, and what it is when nothing is said."""
+_FIELD_OF = {one: name for name, names in FIELDS_IN.items() for one in names}
+_WRITTEN = frozenset((name, one) for profile in PROFILES.values() for name, one in profile.fields.items())
+_WRITTEN_KINDS = frozenset(
+    (name, said)
+    for name, kinds in KINDS_IN.items()
+    for said, kind in kinds.items()
+    if all(profile.kinds.get(kind) == said for profile in PROFILES.values() if profile.kind_name == name)
+)
+"""What can be taken out of the attributes: every profile that speaks of it would write the same again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,26 +88,23 @@ def imported(span: OtelSpan, *, principal: str = "") -> ImportedSpan:
     """A span of somebody else as a step of ours, whatever dialect it speaks. Its texts are apart, in ``content``."""
     rest = dict(span.attributes)
     kind = _kind(rest)
-    values = {name: _field(rest, name) for name in FIELDS_IN}
+    values = {name: _field(rest, name) for name in {_FIELD_OF[one] for one in rest if one in _FIELD_OF}}
     error = _error_class(span, rest)
     content = _texts(rest)
     events = []
     for n, event in enumerate(span.events):
         held = dict(event.get("attributes") or {})
-        content.update(
-            {
-                f"event.{n}.{name}": text
-                for name, text in _texts(held, all_=is_text_event(event.get("name", ""))).items()
-            }
-        )
+        texts = _texts(held, all_=is_text_event(event.get("name", "")))
+        content.update({f"event.{n}.{name}": text for name, text in texts.items()})
         events.append({**event, "attributes": held})
-    besides = {**span.__dict__, "events": events, "links": list(span.links)}
-    for ours, (theirs, nothing) in _BESIDES.items():
-        value = besides[theirs]
-        if value != nothing and not (
-            ours == "otel.status" and value == (STATUS_ERROR if error is not None else STATUS_UNSET)
-        ):
-            rest[ours] = value
+    besides = span.__dict__
+    for ours, (theirs, _) in _BESIDES.items():
+        if besides[theirs] and not (error is not None and ours == "otel.status"):  # where our field says it
+            rest[ours] = besides[theirs]
+    if events:
+        rest["otel.events"] = events
+    if span.links:
+        rest["otel.links"] = list(span.links)
     duration_ns = max(0, span.end_ns - span.start_ns)
     start_us, duration_ms = span.start_ns // 1000, duration_ns / 1e6
     if start_us * 1000 != span.start_ns or span.start_ns + round(duration_ms * 1e6) != span.end_ns:
@@ -117,19 +123,19 @@ def imported(span: OtelSpan, *, principal: str = "") -> ImportedSpan:
         content=content,
         principal=principal,
         service=_said(span.resource.get("service.name")),
-        model=str(values["model"] or ""),
-        release=str(values["release"] or ""),
-        input_tokens=int(values["input_tokens"] or 0),
-        output_tokens=int(values["output_tokens"] or 0),
-        cost_nanodollars=int(values["cost_nanodollars"] or 0),
-        first_ms=values["first_ms"],
+        model=str(values.get("model") or ""),
+        release=str(values.get("release") or ""),
+        input_tokens=int(values.get("input_tokens") or 0),
+        output_tokens=int(values.get("output_tokens") or 0),
+        cost_nanodollars=int(values.get("cost_nanodollars") or 0),
+        first_ms=values.get("first_ms"),
     )
 
 
 def _kind(rest: dict[str, Any]) -> str:
     """Which step it is. What says so is taken out where every profile that speaks of it would write the same again."""
     own = rest.get(OWN_KIND)
-    if own in KINDS:
+    if own is not None and own in KINDS:
         del rest[OWN_KIND]
         for profile in PROFILES.values():
             if profile.kind_name in rest and rest[profile.kind_name] == profile.kinds.get(own):
@@ -139,10 +145,9 @@ def _kind(rest: dict[str, Any]) -> str:
         said = rest.get(name)
         if not isinstance(said, str) or said not in kinds:
             continue
-        kind = kinds[said]
-        if all(profile.kinds.get(kind) == said for profile in PROFILES.values() if profile.kind_name == name):
+        if (name, said) in _WRITTEN_KINDS:
             del rest[name]
-        return kind
+        return kinds[said]
     return OTHER
 
 
@@ -168,8 +173,7 @@ def _field(rest: dict[str, Any], name: str) -> Any:
             made = round(value / unit) if unit else int(value)
             if made != value and not unit:
                 continue
-        written = any(profile.fields[name] == one for profile in PROFILES.values())
-        if written and len(there) == 1 and made and _unit(made, one) == value:
+        if (name, one) in _WRITTEN and len(there) == 1 and made and _unit(made, one) == value:
             del rest[one]
         return made
     return None
@@ -198,6 +202,8 @@ def _error_class(span: OtelSpan, rest: dict[str, Any]) -> str | None:
 def _texts(held: dict[str, Any], *, all_: bool = False) -> dict[str, str]:
     """Take the texts out of attributes."""
     names = [name for name in held if all_ or is_text(name)]
+    if not names:
+        return {}
     values = {name: held.pop(name) for name in names}
     return {
         name: (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:MAX_TEXT]
@@ -318,6 +324,7 @@ def _of_span(
         end_ns=end_ns,
         kind=SERVER if root else CLIENT if span.kind == "generate" and model else INTERNAL,
         status=STATUS_ERROR if failed else STATUS_UNSET,
+        trace_state=str(trace.operator.get("trace_state") or ""),
         attributes=attributes,
         scope=scope,
         resource=resource,

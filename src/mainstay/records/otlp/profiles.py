@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 OPERATION, SPAN_KIND, OWN_KIND = "gen_ai.operation.name", "openinference.span.kind", "mainstay.kind"
 OWN = "mainstay."
@@ -209,6 +210,7 @@ TEXT_EVENTS = ("gen_ai.content.", "gen_ai.client.inference.operation.details")
 """Events whose attributes are texts, as are those called ``gen_ai.*.message`` and ``gen_ai.choice``."""
 
 
+@lru_cache(maxsize=4096)
 def is_text(name: str) -> bool:
     """Whether an attribute of this name holds what was asked, read or said."""
     return name in TEXTS or name.startswith(TEXT_PREFIXES) or name.endswith(TEXT_SUFFIXES)

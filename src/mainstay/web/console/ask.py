@@ -7,7 +7,7 @@ text: Jinja escapes it, the module uses text nodes, and the one thing made activ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -17,23 +17,22 @@ from starlette.responses import RedirectResponse, Response
 
 from mainstay.access.acl import Acl
 from mainstay.access.keys import Permission, permit
-from mainstay.answering import EXTRACTIVE, admitted
+from mainstay.answering import EXTRACTIVE
 from mainstay.app import App
 from mainstay.corpus.ports import DocumentRecord
-from mainstay.errors import MainstayError, NotFound
+from mainstay.errors import MainstayError
 from mainstay.handover import State, promise, visible
 from mainstay.records.outcomes import MAX_COMMENT
 from mainstay.records.traces import Trace, visible_trace
-from mainstay.text.language import language
 from mainstay.types import PUBLIC, Actor, Answer, Question, Scope
 from mainstay.web.console.shell import Screen, enter, ours_alone, page
 from mainstay.web.console.tables import Cell, Column, Table, csv_of, wants_csv
 from mainstay.web.desk import Desk
+from mainstay.web.handovers import handed_over as give_to_a_person
 from mainstay.web.problems import Problem, problem_of
 
 SCREEN = Screen(name="Ask", path="/ask", needs=(Permission.ASK,))
 OWN = Screen(name="One's own requests", path="/ask/", known=True)
-ASKED_FOR = "the asker wished it"
 _MARKER = re.compile(r"\[(\d{1,3})\]")
 
 
@@ -60,7 +59,8 @@ def add(api: FastAPI, desk: Desk) -> None:
         ours_alone(request)
         actor = enter(desk, request, OWN)
         permit(actor, Permission.ASK)
-        return RedirectResponse(f"/ask/handed-over/{quote(_handed_over(desk.app, actor, q, answer), safe='')}", 303)
+        held, _ = give_to_a_person(desk.app, actor, q, answer)
+        return RedirectResponse(f"/ask/handed-over/{quote(held.id, safe='')}", 303)
 
     @api.get("/ask/handed-over/{handover_id}", include_in_schema=False)
     def handed_over(request: Request, handover_id: str) -> Response:
@@ -201,20 +201,3 @@ def _because(rule: Acl, scope: Scope, *, admin: bool) -> str:
     if hits:
         return f"you are in {' and in '.join(held.removeprefix('group:') for held in hits)}"
     return "you are an administrator" if admin else "its rule lets you in"
-
-
-# -- to a person ---------------------------------------------------------------------------------------------------------
-
-
-def _handed_over(app: App, actor: Actor, q: str, answer: str) -> str:
-    """Keep the question for a person, once for each answer; returns the id. Errors: NotFound for somebody else's answer."""
-    question = admitted(Question(text=q), app.question_limits)
-    if answer:
-        if visible_trace(app.traces, answer, actor).asker != actor.principal:
-            raise NotFound("no such request")
-        before: Sequence[Any] = app.handovers.list(principal=actor.principal, limit=50)
-        known = next((held.id for held in before if held.request_id == answer), None)
-        if known is not None:
-            return str(known)
-    held = app.hand_over(question, actor, reason=ASKED_FOR, request_id=answer, language=language(question.text))
-    return held.id

@@ -12,11 +12,12 @@ from starlette.responses import Response
 
 from mainstay.access.keys import Permission
 from mainstay.app import App
-from mainstay.errors import NotFound
+from mainstay.errors import Invalid, NotFound
 from mainstay.records.audit import Event, Filters
+from mainstay.records.filters import among, possible_action
 from mainstay.shapes import audit_proof_view
 from mainstay.web.console.request import saved
-from mainstay.web.console.requests import said_time
+from mainstay.web.console.requests import said_time, told
 from mainstay.web.console.shell import Screen, enter, filters, page, with_query
 from mainstay.web.console.tables import Cell, Column, Table, csv_answer, wants_csv
 from mainstay.web.desk import Desk
@@ -36,6 +37,8 @@ def add(api: FastAPI, desk: Desk) -> None:
         errors: dict[str, str] = {}
         wanted = _wanted(asked, errors)
         before = _number(asked.get("before", ""))
+        if before is None and "before" in asked:
+            errors["before"] = f"{asked['before'][:40]!a} is not the number of an event; begin at the newest."
         if wants_csv(request) and not errors:
             return csv_answer("audit", _COLUMNS, _all(app, wanted, before))
         found = None if errors else app.audit.list(wanted, before, ROWS)
@@ -46,6 +49,7 @@ def add(api: FastAPI, desk: Desk) -> None:
             actor=actor,
             asked=asked,
             errors=errors,
+            which=_which(asked),
             table=Table(
                 name="audit",
                 caption="Events, the newest first",
@@ -84,8 +88,23 @@ def _wanted(asked: Mapping[str, str], errors: dict[str, str]) -> Filters:
         subject=asked.get("subject", ""),
         decisions=asked.get("decisions") == "yes",
     )
+    try:
+        possible_action(wanted.action, "action")
+    except Invalid as wrong:
+        errors["action"] = told(wrong)
+    try:
+        among(asked.get("decisions", ""), ("yes",), "decisions")
+    except Invalid as wrong:
+        errors["decisions"] = told(wrong)
     since, until = (said_time(asked, name, errors) for name in ("since", "until"))
     return replace(wanted, since=since, until=until)
+
+
+def _which(asked: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The list offers these; a word that is none of them stays chosen, so that whoever wrote it sees it."""
+    offered = [("", "what people and the service did"), ("yes", "what answers were made of")]
+    said = asked.get("decisions", "")
+    return offered if said in dict(offered) else [*offered, (said, said)]
 
 
 def _number(text: str) -> int | None:
@@ -103,9 +122,9 @@ _COLUMNS = [
     Column(key="n", head="Event", kind="count"),
     Column(key="at", head="When", kind="time"),
     Column(key="action", head="What"),
-    Column(key="subject", head="Of"),
+    Column(key="subject", head="Of", kind="path"),
     Column(key="actor", head="By"),
-    Column(key="via", head="Through"),
+    Column(key="via", head="Through", kind="path"),
     Column(key="why", head="Why"),
 ]
 

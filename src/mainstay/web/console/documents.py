@@ -20,7 +20,7 @@ from mainstay.types import PUBLIC, Scope
 from mainstay.web.console.shell import Screen, enter, filters, may, page, with_query
 from mainstay.web.console.tables import Cell, Column, Table, csv_of, wants_csv
 from mainstay.web.desk import Desk
-from mainstay.web.documents import OWN_IDS, explained
+from mainstay.web.documents import OWN_IDS, explained, sources_of
 
 SCREEN = Screen(name="Documents", path="/documents", needs=(Permission.DOCUMENTS_READ,))
 ROWS, UNREAD, FINDINGS = 100, 200, 500
@@ -125,7 +125,7 @@ def _listed(request: Request, app: App, scope: Scope, asked: dict[str, str], *, 
         caption="Documents that you may read",
         columns=[
             Column(key="title", head="Title"),
-            Column(key="path", head="Path"),
+            Column(key="path", head="Path", kind="path"),
             Column(key="source", head="Source"),
             Column(key="modified", head="Changed", kind="time"),
             Column(key="language", head="Language"),
@@ -168,23 +168,18 @@ def _row(record: DocumentRecord, *, curates: bool) -> dict[str, Any]:
 
 
 def _sources(app: App) -> Table:
-    counts = app.documents.count_by_source()
-    known = {str(held["name"]): held for held in app.documents.sources()}
     now = app.clock.now()
     rows = []
-    for name in sorted({*known, *counts, *app.source_names()}):
-        held = known.get(name, {})
-        at: Any = held.get("synced_at")
-        detail = str(held.get("detail") or "")
-        state = str(held.get("state") or "never synchronised")
+    for held in sources_of(app):
+        name, state, at, detail = held["name"], held["state"], held["synced_at"], held["detail"]
         rows.append(
             {
                 "source": Cell(value=name, href=f"/documents?source={quote(name, safe='')}"),
                 "state": Cell(value=state, look="bad" if state not in ("ok", "ready", "synced") and detail else ""),
                 "at": at,
                 "age": None if at is None else max(0.0, (now - at).total_seconds() * 1000),
-                "documents": counts.get(name, 0),
-                "root": str(held.get("root") or ""),
+                "documents": held["documents"],
+                "root": held["root"],
                 "problems": detail,
             }
         )
@@ -219,7 +214,7 @@ def _unread(app: App, scope: Scope, source: str | None) -> Table:
         name="unread",
         caption="Files that could not be read",
         columns=[
-            Column(key="path", head="File"),
+            Column(key="path", head="File", kind="path"),
             Column(key="source", head="Source"),
             Column(key="reason", head="Why"),
             Column(key="updated", head="Since", kind="time"),

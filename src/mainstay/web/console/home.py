@@ -278,7 +278,9 @@ def _shown(held: ClauseStanding, trend: Markup | None) -> dict[str, Any]:
         "now": Cell(
             value=held.value_text,
             look="soft" if held.value is None else "",
-            note=f"{held.interval_text} · {held.events:,} events" if held.interval_text else "",
+            note=f"{held.interval_text} · {held.events:,} {'event' if held.events == 1 else 'events'}"
+            if held.interval_text
+            else "",
         ),
         "interval": Cell(value="", figure=interval),
         "left": Cell(

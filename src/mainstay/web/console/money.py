@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from mainstay.access.keys import Permission
 from mainstay.agreement.budgets import SERVICE
-from mainstay.agreement.ledger import AXES, Axis, ReportRow
+from mainstay.agreement.ledger import AXES, Axis, PurseLine, ReportRow
 from mainstay.app import App
 from mainstay.errors import MainstayError
-from mainstay.storage.console import PurseLine, SqlLookups
+from mainstay.records.filters import among
 from mainstay.web.console import figures, words
 from mainstay.web.console.charts import day_bars
 from mainstay.web.console.shell import Screen, enter, filters, page, with_query
@@ -47,8 +47,9 @@ def add(api: FastAPI, desk: Desk) -> None:
     def money(request: Request) -> Response:
         actor = enter(desk, request, SCREEN)
         asked = filters(request, "by", "days")
-        by: Axis = cast("Axis", asked["by"]) if asked.get("by") in AXES else "day"
-        days = int(asked["days"]) if asked.get("days", "") in map(str, DAYS) else 30
+        among(asked.get("by", ""), AXES, "by")
+        among(asked.get("days", ""), [str(one) for one in DAYS], "days")
+        by, days = cast("Axis", asked.get("by", "day")), int(asked.get("days", "30"))
         today = app.clock.now().astimezone(UTC).date()
         since = datetime.combine(today - timedelta(days=days - 1), time(), UTC)
         rows = app.ledger.report(by=by, since=since)
@@ -175,7 +176,7 @@ def _budgets(app: App) -> Table:
             Column(key="share", head="Share left"),
             Column(key="then", head="When it is spent"),
         ],
-        rows=[_budget(line, limits) for line in SqlLookups(app.database).purses(app.clock.now())],
+        rows=[_budget(line, limits) for line in app.lookups.purses(app.clock.now())],
         empty="No budget has been drawn on in its window.",
     )
 

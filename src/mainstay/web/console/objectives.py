@@ -21,8 +21,6 @@ from mainstay.agreement.ports import Slice
 from mainstay.agreement.terms import Objective, seconds
 from mainstay.agreement.wording import length, promise
 from mainstay.app import App
-from mainstay.storage.alerts import SqlAlerts
-from mainstay.storage.console import SqlLookups
 from mainstay.web.console import words
 from mainstay.web.console.charts import SIGNS, Mark, budget_line, burn_bar
 from mainstay.web.console.home import MODES
@@ -165,9 +163,7 @@ def _running(found: Sequence[tuple[datetime, datetime, int, float]], whole: floa
 
 def marks(app: App, since: datetime) -> list[Mark]:
     """Releases, changes of mode and incidents since then, in order of time."""
-    found = [
-        Mark(at=at, kind="release", what=f"release {name}") for name, at in SqlLookups(app.database).releases(since)
-    ]
+    found = [Mark(at=at, kind="release", what=f"release {name}") for name, at in app.lookups.releases(since)]
     found += [
         Mark(
             at=event.at,
@@ -179,7 +175,7 @@ def marks(app: App, since: datetime) -> list[Mark]:
     ]
     found += [
         Mark(at=alert.opened, kind="incident", what=f"{alert.severity} for {alert.objective}")
-        for alert in SqlAlerts(app.database).list(since=since, limit=MARKS)
+        for alert in app.alarming.store.list(since=since, limit=MARKS)
         if alert.opened >= since
     ]
     return sorted(found, key=lambda mark: mark.at)

@@ -13,7 +13,6 @@ from mainstay.access.keys import Permission
 from mainstay.access.ports import Account, Key
 from mainstay.access.roles import ROLES
 from mainstay.app import App
-from mainstay.storage.console import SqlLookups
 from mainstay.types import ADMINISTRATORS
 from mainstay.web.console.shell import Screen, enter, filters, page
 from mainstay.web.console.tables import Cell, Column, Table, csv_of, wants_csv
@@ -46,7 +45,7 @@ def _fits(named: str, *texts: str) -> bool:
 def _users(app: App, named: str) -> Table:
     accounts = [*app.people.list("user"), *app.people.list("service")]
     found = [held for held in accounts if _fits(named, held.principal, held.display, held.email, held.acts_as)][:SHOWN]
-    asked = SqlLookups(app.database).last_asked([held.principal for held in found])
+    asked = app.lookups.last_asked([held.principal for held in found])
     groups = {held.principal: app.groups_of(held.principal) for held in found}
     return Table(
         name="users",

@@ -24,10 +24,10 @@ from mainstay.records.audit import AuditEntry, acting, by_actor
 from mainstay.records.content import documents_of
 from mainstay.records.decisions import Decision, visible_decision
 from mainstay.records.explaining import explained
-from mainstay.records.spans import ERROR, Line, Span, waterfall
+from mainstay.records.outline import Entry, Outline, outline
+from mainstay.records.spans import ERROR, Span, waterfall
 from mainstay.records.traces import Trace, may_see_all, visible_span, visible_trace
 from mainstay.shapes import audit_proof_view
-from mainstay.storage.console import SqlLookups
 from mainstay.types import Actor, Scope
 from mainstay.web.console import words
 from mainstay.web.console.outcomes import outcomes_of
@@ -37,8 +37,10 @@ from mainstay.web.console.tables import Cell, Column, Table, csv_of, wants_csv
 from mainstay.web.desk import Desk
 
 WHOLE = 500
-"""Longer journeys are shown without what their steps say, a page of lines at a time."""
-LINES = 200
+"""Longer journeys are shown without what their steps say, and of their steps the upper levels."""
+LINES = 120
+SAID = 40
+"""Lines of what steps say of the route and of verdicts."""
 INDENTED = 12
 OPEN = Screen(name="", path=f"{SCREEN.path}/", known=True)
 ICONS: Mapping[str, tuple[str, str]] = {
@@ -74,19 +76,20 @@ def add(api: FastAPI, desk: Desk) -> None:
         request_id: str,
         shown: Annotated[int, Query(alias="page", ge=1, le=10_000)] = 1,
         content: Annotated[str, Query(max_length=10)] = "",
+        top: Annotated[str, Query(alias="step", max_length=100)] = "",
     ) -> Response:
         actor = enter(desk, request, OPEN)
         skeleton = visible_trace(app.traces, request_id, actor, attributes=False)
         brief = skeleton.span_count > WHOLE
         trace = skeleton if brief and not content else visible_trace(app.traces, request_id, actor)
-        fall = _fall(trace, shown)
+        fall = _fall(trace, top, shown)
         decision = _decision(app, trace.request_id, actor)
         scope = app.gate.scope(actor)
         evidence, hidden = _evidence(app, trace, decision, scope)
         ledger = _ledger(app, trace.request_id)
         outcomes = outcomes_of(app, trace.request_id, actor)
         if wants_csv(request):
-            return csv_of(request, _steps(fall), evidence, ledger, outcomes)
+            return csv_of(request, _steps(trace), evidence, ledger, outcomes)
         return page(
             request,
             "request.html",
@@ -98,10 +101,12 @@ def add(api: FastAPI, desk: Desk) -> None:
             operator=[(_words(name), _shown(value)) for name, value in trace.operator.items()],
             fall=fall,
             pages=_pages(request, fall),
+            above=[(span, _inside(request, span)) for span in fall.above],
+            inside=lambda span: _inside(request, span),
             evidence=evidence,
             hidden=hidden,
-            ways=_ways(trace),
-            verdicts=_verdicts(trace, decision),
+            ways=_ways(trace)[:SAID],
+            verdicts=_verdicts(trace, decision)[:SAID],
             ledger=ledger,
             outcomes=outcomes,
             decision=decision,
@@ -171,9 +176,8 @@ def saved(name: str, text: str, kind: str) -> Response:
 class Drawn:
     """One line of the waterfall, ready to be shown."""
 
-    span: Span
+    line: Entry
     level: int
-    self_ms: float
     icon: str
     colour: str
     error: bool
@@ -182,65 +186,98 @@ class Drawn:
     tokens: str
     cost_n: int | None
 
+    @property
+    def span(self) -> Span:
+        return self.line.span
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fall:
-    """Lines ``first`` to ``last`` (from 1) of ``count``, on an axis that is ``total_ms`` long."""
+    """Lines on an axis from ``begin_ms`` on that is ``length_ms`` long. ``outline`` says of what they are a part."""
 
     lines: Sequence[Drawn]
-    first: int
-    last: int
-    count: int
-    total_ms: float
-    errors: int
+    outline: Outline
+    begin_ms: float
+    length_ms: float
     page: int
+    within: bool
+
+    @property
+    def above(self) -> Sequence[Span]:
+        """The way up, where the steps of one step alone are shown."""
+        return self.outline.above if self.within else ()
+
+    @property
+    def axis(self) -> str:
+        return f"{words.duration(self.begin_ms)} to {words.duration(self.begin_ms + self.length_ms)}"
 
     @property
     def summary(self) -> str:
-        """The whole in one sentence."""
-        failed = f", {self.errors} of them failed" if self.errors else ""
-        return f"{self.count} {'step' if self.count == 1 else 'steps'} in {words.duration(self.total_ms)}{failed}."
+        """The whole in a few sentences."""
+        held = self.outline
+        failed = f", {held.errors:,} of them failed" if held.errors else ""
+        of = f"{held.count:,} {'step' if held.count == 1 else 'steps'}"
+        if self.within and held.head is not None:
+            of += f" from {held.head.kind} on down"
+        said = f"{of} in {words.duration(self.length_ms)}{failed}."
+        if not held.whole:
+            said += f" {len(self.lines):,} are shown; what holds more says how much, and opens."
+        if held.last - held.first + 1 < held.parts:
+            said += f" Of the {held.parts:,} parts of the first, {held.first:,} to {held.last:,} are here."
+        return said
 
 
-def _fall(trace: Trace, shown: int) -> Fall:
+def _fall(trace: Trace, top: str, shown: int) -> Fall:
+    """What is drawn: the step ``top`` and what is below it; everything where it is empty. Errors: NotFound."""
     steps = trace.whole
-    lines = waterfall(steps)
-    total = max([trace.duration_ms, *(span.end_ms for span in steps)], default=0.0) or 1.0
-    per = len(lines) if len(lines) <= WHOLE else LINES
-    first = (shown - 1) * per
-    if first and first >= len(lines):
-        raise NotFound("there is no such page")
+    held = outline(steps, top=top, page=shown, most=WHOLE if len(steps) <= WHOLE else LINES)
+    if held is None:
+        raise NotFound("there is no such step or page")
+    end = held.end_ms if top else max(held.end_ms, trace.duration_ms)
+    length = max(0.0, end - held.begin_ms) or 1.0
     return Fall(
-        lines=[_drawn(line, trace, total) for line in lines[first : first + per]],
-        first=first + 1,
-        last=min(len(lines), first + per),
-        count=len(lines),
-        total_ms=total,
-        errors=sum(span.status == ERROR for span in steps),
+        lines=[_drawn(line, trace, held.begin_ms, length) for line in held.lines],
+        outline=held,
+        begin_ms=held.begin_ms,
+        length_ms=length,
         page=shown,
+        within=bool(top),
     )
 
 
-def _drawn(line: Line, trace: Trace, total: float) -> Drawn:
+def _drawn(line: Entry, trace: Trace, begin: float, length: float) -> Drawn:
     span = line.span
-    said = span.attributes
-    own = bool(trace.root_id) and span.span_id == trace.root_id and not trace.imported
-    tokens_in, tokens_out = (
-        (trace.input_tokens, trace.output_tokens) if own else (_int(said, "input_tokens"), _int(said, "output_tokens"))
-    )
+    model, tokens, cost = _spent(span, trace)
     icon, colour = _icon(span.kind)
     return Drawn(
-        span=span,
+        line=line,
         level=min(line.depth, INDENTED),
-        self_ms=line.self_ms,
         icon=icon,
         colour=colour,
         error=span.status == ERROR,
-        bar=_bar(span, line.self_ms, colour, total, trace.first_ms),
-        model=str(said.get("model") or "") if not own else "",
-        tokens=f"{tokens_in or 0:,} + {tokens_out or 0:,}" if tokens_in or tokens_out else "",
-        cost_n=trace.cost_nanodollars if own else _int(said, "cost_nanodollars"),
+        bar=_bar(span, line.self_ms, colour, begin, length, trace.first_ms),
+        model=model,
+        tokens=tokens,
+        cost_n=cost,
     )
+
+
+def _spent(span: Span, trace: Trace) -> tuple[str, str, int | None]:
+    """A step's model, its tokens in and out, and its cost; of the request itself what all its steps took together."""
+    if trace.root_id and span.span_id == trace.root_id and not trace.imported:
+        model, tokens_in, tokens_out = "", trace.input_tokens, trace.output_tokens
+        cost: int | None = trace.cost_nanodollars
+    else:
+        said = span.attributes
+        model = str(said.get("model") or "")
+        tokens_in, tokens_out = _int(said, "input_tokens") or 0, _int(said, "output_tokens") or 0
+        cost = _int(said, "cost_nanodollars")
+    return model, f"{tokens_in:,} + {tokens_out:,}" if tokens_in or tokens_out else "", cost
+
+
+def _inside(request: Request, span: Span) -> str:
+    """The address of a step's own waterfall."""
+    return with_query(request, step=span.span_id, page=None) + "#steps"
 
 
 def _icon(kind: str) -> tuple[str, str]:
@@ -252,24 +289,21 @@ def _int(said: Mapping[str, Any], name: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _bar(span: Span, self_ms: float, colour: str, total: float, first_ms: float | None) -> Markup:
+def _bar(span: Span, self_ms: float, colour: str, begin: float, length: float, first_ms: float | None) -> Markup:
     """A bar on the axis of all; what the step did itself is solid below, the first words a tick across."""
-    left = max(0.0, min(_FULL - 4, _FULL * span.start_ms / total))
-    width = max(4.0, min(_FULL - left, _FULL * span.duration_ms / total))
+    left = max(0.0, min(_FULL - 4, _FULL * (span.start_ms - begin) / length))
+    width = max(4.0, min(_FULL - left, _FULL * span.duration_ms / length))
     own = width * min(1.0, self_ms / span.duration_ms) if span.duration_ms > 0 else width
-    error = span.status == ERROR
-    drawn = [
-        Markup('<rect class="{}{}" x="{:.0f}" y="3" width="{:.0f}" height="10"/>').format(
-            colour, " failed" if error else "", left, width
-        )
-    ]
-    if width - own > 1:
+    parted = width - own > 1
+    looks = " ".join([colour, *(["failed"] if span.status == ERROR else []), *([] if parted else ["alone"])])
+    drawn = [Markup('<rect class="{}" x="{:.0f}" y="3" width="{:.0f}" height="10"/>').format(looks, left, width)]
+    if parted:
         drawn.append(
             Markup('<rect class="own {}" x="{:.0f}" y="10" width="{:.0f}" height="3"/>').format(colour, left, own)
         )
     ticks = span.kind in ("request", "generate") or not span.parent_id
     if ticks and first_ms is not None and span.start_ms <= first_ms <= span.end_ms:
-        at = max(left, min(left + width, _FULL * first_ms / total))
+        at = max(left, min(left + width, _FULL * (first_ms - begin) / length))
         drawn.append(Markup('<line class="tick" x1="{:.0f}" y1="0" x2="{:.0f}" y2="16"/>').format(at, at))
     return Markup(
         '<svg class="bar" viewBox="0 0 1000 16" preserveAspectRatio="none" aria-hidden="true">{}</svg>'
@@ -279,13 +313,14 @@ def _bar(span: Span, self_ms: float, colour: str, total: float, first_ms: float 
 def _pages(request: Request, fall: Fall) -> list[tuple[str, str]]:
     found = []
     if fall.page > 1:
-        found.append(("Earlier steps", with_query(request, page=fall.page - 1 if fall.page > 2 else None)))
-    if fall.last < fall.count:
-        found.append(("Later steps", with_query(request, page=fall.page + 1)))
+        found.append(("Earlier steps", with_query(request, page=fall.page - 1 if fall.page > 2 else None) + "#steps"))
+    if fall.outline.last < fall.outline.parts:
+        found.append(("Later steps", with_query(request, page=fall.page + 1) + "#steps"))
     return found
 
 
-def _steps(fall: Fall) -> Table:
+def _steps(trace: Trace) -> Table:
+    """Every step, shown or not: made only for the file."""
     return Table(
         name="steps",
         caption="Steps",
@@ -305,20 +340,21 @@ def _steps(fall: Fall) -> Table:
         ],
         rows=[
             {
-                "step": held.span.span_id,
-                "level": held.level,
-                "kind": held.span.kind,
-                "name": held.span.name,
-                "status": held.span.status,
-                "error": held.span.error_class,
-                "start": held.span.start_ms,
-                "duration": held.span.duration_ms,
-                "self": held.self_ms,
-                "model": held.model,
-                "tokens": held.tokens,
-                "cost": held.cost_n,
+                "step": line.span.span_id,
+                "level": line.depth,
+                "kind": line.span.kind,
+                "name": line.span.name,
+                "status": line.span.status,
+                "error": line.span.error_class,
+                "start": line.span.start_ms,
+                "duration": line.span.duration_ms,
+                "self": line.self_ms,
+                "model": model,
+                "tokens": tokens,
+                "cost": cost,
             }
-            for held in fall.lines
+            for line in waterfall(trace.whole)
+            for model, tokens, cost in (_spent(line.span, trace),)
         ],
     )
 
@@ -350,6 +386,10 @@ def _facts(trace: Trace, *, operator: bool) -> list[tuple[str, object]]:
 def _words(name: str) -> str:
     said = name.replace("_", " ").replace(".", " · ")
     return said[:1].upper() + said[1:]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _shown(value: object) -> str:
@@ -491,6 +531,8 @@ def _ways(trace: Trace) -> list[tuple[str, list[str]]]:
         found.append(("Tried, in order", [one.replace(":", ": ", 1) for one in route]))
     for span in trace.spans:
         said = span.attributes
+        if not said:  # of the longest journeys, nothing that steps say is read
+            continue
         if span.kind == "route":
             for name, label in (("order", "Models by worth"), ("excluded", "Left out"), ("why", "Why")):
                 value = said.get(name)
@@ -521,14 +563,17 @@ def _verdicts(trace: Trace, decision: Decision | None) -> list[str]:
         if decision.record.disclosure:
             found.append(f"Said beside the answer: {decision.record.disclosure}")
     for span in trace.spans:
-        if span.kind == "verify":
-            said = span.attributes
+        said = span.attributes
+        if not said:
+            continue
+        if span.kind == "verify" and "citations" in said:
+            cited, dropped = _int(said, "citations") or 0, _int(said, "unsupported") or 0
             found.append(
-                f"Checked against its sources: {_shown(said.get('citations') or 0)} citations, "
-                f"{_shown(said.get('unsupported') or 0)} unsupported statements taken out"
+                f"Checked against its sources: {_many(cited, 'citation')}, "
+                f"{_many(dropped, 'unsupported statement')} taken out"
             )
         if span.kind == "review":
-            found.append(f"Given to a person: {span.attributes.get('reason') or ''}")
+            found.append(f"Given to a person: {said.get('reason') or ''}")
     return found
 
 
@@ -561,7 +606,7 @@ def _ledger(app: App, request_id: str) -> Table:
                 "output": line.output_tokens,
                 "prices": line.prices,
             }
-            for line in SqlLookups(app.database).lines(request_id)
+            for line in app.lookups.lines(request_id)
         ],
         empty="No model was paid for this request.",
     )

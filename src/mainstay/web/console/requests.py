@@ -14,13 +14,13 @@ from starlette.responses import RedirectResponse, Response
 
 from mainstay.errors import Invalid, MainstayError
 from mainstay.models.prices import nanodollars_of
-from mainstay.records.traces import LIMITED, Search, Trace, may_see_all
-from mainstay.storage.traces import SqlTraces
+from mainstay.records.filters import CHOICES, DOORS, ORDERS, among, mistakes
+from mainstay.records.traces import LIMITED, Order, Search, Trace, may_see_all
 from mainstay.types import Actor, Mode, Status
 from mainstay.web.console.home import MODES
 from mainstay.web.console.shell import Screen, enter, filters, page, with_query
 from mainstay.web.console.tables import Cell, Column, Table, csv_answer, wants_csv
-from mainstay.web.desk import DOORS, Desk
+from mainstay.web.desk import Desk
 
 SCREEN = Screen(name="Requests", path="/requests", known=True)
 ROWS, CSV_ROWS, AT_ONCE = 50, 10_000, 500
@@ -49,7 +49,6 @@ STATES: Mapping[str, tuple[str, str]] = {
     "ok": ("ok", "good"),
     "error": ("failed", "bad"),
 }
-DOOR_NAMES = (*dict.fromkeys(DOORS.values()), "page", "cli", "otlp")
 
 
 def add(api: FastAPI, desk: Desk) -> None:
@@ -61,7 +60,7 @@ def add(api: FastAPI, desk: Desk) -> None:
             return RedirectResponse(f"{SCREEN.path}/{quote(name, safe='')}", 303)
         errors: dict[str, str] = {}
         wanted = _wanted(asked, actor, errors)
-        order = asked.get("order", "")
+        order = next((one for one in ORDERS if one == asked.get("order")), None)
         columns = _columns(everybody=may_see_all(actor), order=order)
         if wants_csv(request) and not errors:
             return csv_answer("requests", columns, _all(desk, wanted, order))
@@ -85,13 +84,18 @@ def add(api: FastAPI, desk: Desk) -> None:
             asked=asked,
             errors=errors,
             everybody=may_see_all(actor),
-            choices=_choices(),
-            order=order,
+            choices=_choices(asked),
+            order=asked.get("order", ""),
         )
 
 
 def _wanted(asked: Mapping[str, str], actor: Actor, errors: dict[str, str]) -> Search:
     """The filters of the address as a search; what can not be understood is said in ``errors`` by field."""
+    for name, known in (("failed", ("yes",)), ("order", ORDERS)):
+        try:
+            among(asked.get(name, ""), known, name)
+        except Invalid as wrong:
+            errors[name] = told(wrong)
     wanted = Search(
         status=asked.get("status", ""),
         mode=asked.get("mode", ""),
@@ -116,7 +120,14 @@ def _wanted(asked: Mapping[str, str], actor: Actor, errors: dict[str, str]) -> S
     except ValueError:
         errors["ms"] = "Write milliseconds like 2000."
     since, until = (said_time(asked, name, errors) for name in ("since", "until"))
+    errors |= {name: told(wrong) for name, wrong in mistakes(wanted).items()}
     return replace(wanted, since=since, before=until)
+
+
+def told(wrong: MainstayError) -> str:
+    """What is wrong with a field and what to do, to be said below it; its label says where."""
+    said = f"{wrong.what}; {wrong.fix}" if wrong.fix else wrong.what
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def said_time(asked: Mapping[str, str], name: str, errors: dict[str, str]) -> datetime | None:
@@ -145,17 +156,15 @@ def moment(text: str) -> datetime | None:
         raise Invalid("is no time", fix="write it like 2026-01-31T12:00") from None
 
 
-def _some(desk: Desk, wanted: Search, order: str) -> tuple[Sequence[Mapping[str, Any]], str]:
+def _some(desk: Desk, wanted: Search, order: Order | None) -> tuple[Sequence[Mapping[str, Any]], str]:
     """One page of rows, and the cursor of the next one."""
-    if order in ("cost", "time"):
-        desk.app.traces.settle()
-        by = "cost" if order == "cost" else "time"
-        return [_row(one) for one in SqlTraces(desk.app.database).ranked(wanted, by)], ""  # type: ignore[arg-type] # one of two words
+    if order is not None:
+        return [_row(one) for one in desk.app.traces.ranked(wanted, order)], ""
     found = desk.app.traces.search(wanted)
     return [_row(one) for one in found.traces], found.next
 
 
-def _all(desk: Desk, wanted: Search, order: str) -> Iterator[Mapping[str, Any]]:
+def _all(desk: Desk, wanted: Search, order: Order | None) -> Iterator[Mapping[str, Any]]:
     """Rows for a file: those of this page and the following ones, up to a bound."""
     wanted = replace(wanted, limit=AT_ONCE)
     given = 0
@@ -168,7 +177,7 @@ def _all(desk: Desk, wanted: Search, order: str) -> Iterator[Mapping[str, Any]]:
         wanted = replace(wanted, after=following)
 
 
-def _columns(*, everybody: bool, order: str) -> list[Column]:
+def _columns(*, everybody: bool, order: Order | None) -> list[Column]:
     return [
         Column(key="request", head="Request", kind="code"),
         Column(key="at", head="When", kind="time", sorted="" if order else "descending"),
@@ -221,10 +230,20 @@ def _views(now: datetime, request: Request) -> list[tuple[str, str, bool]]:
     return [(name, SCREEN.path + (f"?{urlencode(asked)}" if asked else ""), asked == here) for name, asked in named]
 
 
-def _choices() -> dict[str, list[tuple[str, str]]]:
-    return {
-        "status": [("", "any"), *((str(one), STATES[one][0]) for one in Status)],
+def _choices(asked: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
+    """What the lists of the form offer; a word that is none of it stays chosen, so that whoever wrote it sees it."""
+    offered: dict[str, list[tuple[str, str]]] = {
+        "status": [
+            ("", "any"),
+            *((str(one), STATES[one][0]) for one in Status),
+            *((one, f"{one}, of a source or another program") for one in CHOICES["status"] if one not in list(Status)),
+        ],
         "mode": [("", "any"), (LIMITED, "limited in any way"), *((str(one), MODES[one]) for one in Mode)],
-        "door": [("", "any"), *((one, one) for one in DOOR_NAMES)],
+        "door": [("", "any"), *((one, one) for one in DOORS)],
+        "outcome": [("", "no matter"), *((one, one.replace("_", " ")) for one in CHOICES["outcome"])],
         "failed": [("", "no matter"), ("yes", "through our fault")],
     }
+    for name, options in offered.items():
+        if asked.get(name, "") not in dict(options):
+            options.append((asked[name], asked[name]))
+    return offered

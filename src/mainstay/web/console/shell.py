@@ -73,7 +73,7 @@ def visitor(desk: Desk, request: Request) -> Actor | None:
         if session is not None:
             return desk.actor_of(session)
     except (Unauthenticated, Refused):
-        desk.sessions.end(request.cookies.get(cookie_name(request), ""))
+        desk.sessions.end(request.cookies.get(cookie_name(request), ""), "not_valid")
     try:
         return desk.app.identity.authenticate(authorization=None, on_behalf_of=None)
     except Unauthenticated:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -13,7 +15,8 @@ from starlette.responses import RedirectResponse, Response
 from mainstay.access.keys import MARK
 from mainstay.access.provider import Attempt, Provider
 from mainstay.access.sessions import LIFETIME
-from mainstay.errors import MainstayError, Unauthenticated, Unavailable
+from mainstay.errors import Exhausted, Invalid, MainstayError, Refused, Unauthenticated, Unavailable
+from mainstay.records.audit import acting, whoever_acts
 from mainstay.web.console.shell import ours_alone, page
 from mainstay.web.desk import Desk, cookie_name
 from mainstay.web.problems import problem_of
@@ -44,11 +47,13 @@ def add(api: FastAPI, desk: Desk) -> None:
         ours_alone(request)
         address = request.client.host if request.client else ""
         try:
-            desk.tries.allow(name or "key", address)
-            token = _shown(desk, name, password, key.strip())
+            with _here(request):
+                desk.tries.allow(name or "key", address)
+                token = _shown(desk, name, password, key.strip())
         except MainstayError as error:
             if isinstance(error, Unauthenticated):
                 desk.tries.wrong(name or "key", address)
+            _refused(desk, error, name, key.strip())
             return _form(request, provider, to=local(to), error=error, name=name)
         return _came(desk, request, token, local(to))
 
@@ -57,7 +62,8 @@ def add(api: FastAPI, desk: Desk) -> None:
         ours_alone(request)
         token = request.cookies.get(cookie_name(request), "")
         session = desk.sessions.of(token) if token else None
-        desk.sessions.end(token)
+        with _here(request):
+            desk.sessions.end(token)
         elsewhere = ""
         if session is not None and session.credential == "provider" and provider is not None:
             elsewhere = provider.sign_out_page(f"{_own_address(request, provider)}/")
@@ -98,13 +104,18 @@ def _elsewhere(api: FastAPI, desk: Desk, provider: Provider) -> None:
     @api.get(BACK, include_in_schema=False)
     def back(request: Request) -> Response:
         attempt = Attempt.unpacked(request.cookies.get(_attempt_name(request), ""))
+        known = ""
         try:
             who = provider.finish(attempt, _answer(request), _back(request, provider))
             for note in who.notes:
                 _log.warning("token of %s: %s", who.principal, note)
+            known = who.principal
             desk.app.identity.actor_for(who.principal, who.groups)
-            token = desk.sessions.begin(who.principal, "provider", display=who.display, groups=who.groups)
+            with _here(request):
+                token = desk.sessions.begin(who.principal, "provider", display=who.display, groups=who.groups)
         except MainstayError as error:
+            if isinstance(error, Unauthenticated | Refused | Invalid):
+                desk.app.refusals.failed(known, "provider")
             failed = _form(request, provider, to="/" if attempt is None else local(attempt.to), error=error)
             _forget_attempt(request, failed)
             return failed
@@ -150,9 +161,24 @@ def _shown(desk: Desk, name: str, password: str, key: str) -> str:
     return desk.sessions.begin(told.principal, "token", display=told.display, groups=told.groups, until=told.expires)
 
 
+def _here(request: Request) -> AbstractContextManager[None]:
+    """Nobody acts yet, or any more; the audit log hears for which request it was."""
+    return acting(replace(whoever_acts(), request_id=request.state.request_id))
+
+
+def _refused(desk: Desk, error: MainstayError, name: str, key: str) -> None:
+    """Count a sign-in that failed, for the audit log. Under a name that nobody has, as a number alone."""
+    way = "password" if not key else "key" if key.startswith(MARK) else "token"
+    if isinstance(error, Exhausted):  # it was not looked at, and the name is not looked up
+        desk.app.refusals.failed("", way, limited=True)
+    elif isinstance(error, Unauthenticated | Refused | Invalid):
+        desk.app.refusals.failed("" if key else desk.app.people.known(name), way)
+
+
 def _came(desk: Desk, request: Request, token: str, to: str) -> Response:
     """Signed in: with a cookie of its own, never one that was there before."""
-    desk.sessions.end(request.cookies.get(cookie_name(request), ""))
+    with _here(request):
+        desk.sessions.end(request.cookies.get(cookie_name(request), ""), "signed_in_anew")
     came = RedirectResponse(to, 303)
     came.set_cookie(
         cookie_name(request),

@@ -23,10 +23,11 @@ from mainstay.errors import NotFound
 from mainstay.types import usd
 from mainstay.web.console import words
 
-Kind = Literal["text", "code", "time", "duration", "money", "share", "count", "size", "score"]
+Kind = Literal["text", "path", "code", "time", "duration", "money", "share", "count", "size", "score"]
 
 _SHOW: Mapping[str, Callable[[Any], str | Markup]] = {
     "text": words.plain,
+    "path": words.plain,
     "code": words.plain,
     "time": words.when,
     "duration": words.duration,

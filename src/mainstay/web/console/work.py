@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from mainstay.access.keys import Permission
 from mainstay.handover import HandOver, State, operates
+from mainstay.records.filters import among
 from mainstay.web.console.shell import Screen, enter, filters, page
 from mainstay.web.console.tables import Cell, Column, Table, csv_of, wants_csv
 from mainstay.web.desk import Desk
@@ -29,7 +30,8 @@ def add(api: FastAPI, desk: Desk) -> None:
         actor = enter(desk, request, HANDOVERS)
         state = filters(request, "state").get("state", "")
         everybody = operates(actor)
-        chosen = State(state) if state in list(State) else None
+        among(state, list(State), "state")
+        chosen = State(state) if state else None
         found = app.handovers.list(state=chosen, principal=None if everybody else actor.principal, limit=ROWS)
         table = Table(
             name="handovers",
@@ -62,7 +64,8 @@ def add(api: FastAPI, desk: Desk) -> None:
     def jobs(request: Request) -> Response:
         actor = enter(desk, request, JOBS)
         state = filters(request, "state").get("state", "")
-        chosen = JobState(state) if state in list(JobState) else None
+        among(state, list(JobState), "state")
+        chosen = JobState(state) if state else None
         table = Table(
             name="jobs",
             caption="Jobs",
