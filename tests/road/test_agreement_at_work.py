@@ -82,6 +82,8 @@ models:
     large: {{base_url: "{two.base_url}", model: l, price: {{input: "0.5", output: "2"}}}}
 """
         folder.mkdir(exist_ok=True)
+        if "cache:" not in agreement:
+            agreement += "cache: {audit: 0}\n"  # which hits are audited is drawn; here calls are counted
         (folder / "agreement.yaml").write_text(agreement, encoding="utf-8")
         with open_service(folder, DOCUMENTS, settings=settings) as app:
             people(app, {"alice": ("staff",), "bram": ("staff",), "cleo": ("board",)})
