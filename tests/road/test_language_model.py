@@ -79,7 +79,7 @@ def test_what_a_person_will_answer_nobody_is_shown_before(tmp_path: Path) -> Non
         for _ in range(2):
             answer, events = told(app, "What is the daily travel allowance in summer?")
             assert answer.status is Status.HANDED_OFF
-            assert "52" not in answer.text
+            assert "52 euros" not in answer.text
             assert not [event for event in events if isinstance(event, TextPiece | Cited)]
         assert [held.draft != "" for held in app.handovers.list(limit=5)] == [True, True]
 
