@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 import pytest
+from google.rpc.status_pb2 import Status
 from opentelemetry import trace as otel
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -253,6 +254,29 @@ def test_what_is_refused(world: World) -> None:
     assert "bytes" in said.json()["partialSuccess"]["errorMessage"]
 
 
+@pytest.mark.parametrize("media", ["application/x-protobuf", "application/json", "text/plain"])
+def test_every_refusal_is_a_status_in_the_form_that_was_sent(world: World, media: str) -> None:
+    serving, keys, _, _ = world
+    large = b"\0" * (MAX_BODY + 1)
+    for key, body, status, code in (
+        ("mst_nobody", b"{", 401, 16),
+        (keys["asker"], b"{", 403, 7),
+        (keys["writer"], b"{", 415 if media == "text/plain" else 400, 3),
+        (keys["writer"], large, 413, 3),
+    ):
+        said = send(serving, key, body, media=media)
+        assert said.status == status
+        if media == "application/x-protobuf":
+            assert said.headers["content-type"] == media
+            told = Status.FromString(said.body)
+            assert (told.code, bool(told.message)) == (code, True)
+        else:
+            assert said.headers["content-type"] == "application/json"
+            assert (said.json()["code"], bool(said.json()["message"])) == (code, True)
+        assert said.headers["x-request-id"]
+    assert serving.get("/v1/traces", keys["writer"]).headers["content-type"] == "application/problem+json"  # 405
+
+
 def test_bytes_hide_nothing() -> None:
     key = "mst_" + "a1b2" * 6 + "zz" + "_" + "Ab3dEf9hIj" * 4 + "K1m2"
     held = {
@@ -286,6 +310,40 @@ def test_bytes_hide_nothing() -> None:
     assert len(sent["picture"].kvlist_value.values) == 2
 
 
+def test_what_is_cut_is_redacted_before(world: World) -> None:
+    """A name tells a secret by its end, and a piece of a key is known for none."""
+    serving, keys, _, _ = world
+    key = "ghp_" + "aB3dE6gH9j" * 3 + "kL2mN5"
+    held = {
+        "q" * 195 + ".password": {"stringValue": "hunter-of-two"},
+        "inside": {
+            "kvlistValue": {"values": [{"key": "q" * 300 + "_secret", "value": {"stringValue": "hunter-of-two"}}]}
+        },
+        "long": {"stringValue": "f " * 7_980 + key + " and so on" * 2_000},
+        "bytes": {"bytesValue": base64.b64encode(("f " * 7_980 + key).encode()).decode()},
+    }
+    attributes = [{"key": name, "value": value} for name, value in held.items()]
+    span = one_span(attributes=attributes, name="s" * 180 + key)
+    said = send(serving, keys["writer"], json.dumps(batch(span)).encode(), media="application/json")
+    assert (said.status, said.json()) == (200, {})
+    shown = serving.get(f"/v1/requests/{span['traceId']}", keys["writer"]).body.decode()
+    assert "hunter-of-two" not in shown
+    assert key[:12] not in shown
+    assert "[redacted:key]" in shown
+
+
+def test_no_field_of_a_span_is_left_out(world: World) -> None:
+    serving, keys, _, _ = world
+    key = "ghp_" + "aB3dE6gH9j" * 3 + "kL2mN5"
+    held = {"error.type": f"Unauthorized: {key}", "gen_ai.request.model": f"m {key}", "mainstay.release": f"r {key}"}
+    attributes = [{"key": name, "value": {"stringValue": value}} for name, value in held.items()]
+    span = one_span(attributes=attributes, status={"code": 2, "message": f"no {key}"})
+    send(serving, keys["writer"], json.dumps(batch(span)).encode(), media="application/json")
+    shown = serving.get(f"/v1/requests/{span['traceId']}", keys["writer"]).body.decode()
+    assert key not in shown
+    assert "Unauthorized: [redacted:key]" in shown
+
+
 def test_a_zip_bomb(world: World) -> None:
     serving, keys, _, _ = world
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
@@ -308,7 +366,9 @@ def test_who_sends_too_much_hears_it(world: World, announced: bool) -> None:
         connection.request("POST", "/v1/traces", (piece for _ in range(count)), headers, encode_chunked=not announced)
         said = connection.getresponse()
         assert (said.status, said.headers["connection"]) == (413, "close")
-        assert b"the body has more than" in said.read()
+        assert said.headers["content-type"] == "application/x-protobuf"
+        status = Status.FromString(said.read())
+        assert (status.code, "the body has more than" in status.message) == (3, True)
 
 
 def test_who_asks_before_sending_is_answered_before(world: World) -> None:

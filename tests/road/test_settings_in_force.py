@@ -10,7 +10,13 @@ import pytest
 from mainstay.cli import main
 from tests.road.conftest import Service, build
 
-SECRETS = ("hunter2-of-the-mail", "client-secret-of-ours", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "key-of-the-model")
+SECRETS = (
+    "hunter2-of-the-mail",
+    "client-secret-of-ours",
+    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "key-of-the-model",
+    "path-of-the-witness",
+)
 SETTINGS = f"""\
 name: Harbour
 sources: [{{name: files, folder: documents}}]
@@ -18,6 +24,7 @@ smtp: {{host: mail.example.org, sender: help@example.org, user: harbour, passwor
 identity:
   oidc: {{issuer: "https://id.example.org", client_id: console, client_secret: {SECRETS[1]}}}
 handover: {{secret: {SECRETS[2]}}}
+audit: {{witness: {{webhook: "https://hooks.example.org/{SECRETS[4]}"}}}}
 models:
   answer: [small]
   providers:

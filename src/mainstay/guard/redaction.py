@@ -373,7 +373,7 @@ def _credential(text: str, match: re.Match[str]) -> bool:
 
 # What is called a password is one, whatever it looks like; what is called a key or a token must look like one too.
 _PASSWORDS = (
-    "password", "passwd", "passphrase", "passcode", "passwort", "kennwort", "contraseña", "contrasena", "mot de passe",
+    "password", "passwords", "passwd", "passphrase", "passcode", "passwort", "kennwort", "contraseña", "contrasena", "mot de passe",
     "wachtwoord", "senha", "pwd",
 )  # fmt: skip
 _TOKENS = (
@@ -526,20 +526,22 @@ def _is_secret_name(name: str) -> bool:
     """Whether a field of this name holds a secret: by its last word, as ``db.password``; not ``input_tokens``."""
     if not name.islower():
         name = _HUMP.sub("_", name).lower()
-    lowered = name.replace("-", "_").replace(".", "_").replace(" ", "_")
+    lowered = name.replace("-", "_").replace(".", "_").replace(" ", "_").rstrip(_NO_WORD).removesuffix("_value")
     if lowered.endswith(_SECRET_ENDS) or lowered in _SECRET_NAMES:
         return True
     return lowered.endswith(_SECRET_LAST) or name.rpartition(".")[2] == "pin"  # not map_pin, and no pin code of a town
 
 
 _SECRET_ENDS = (
-    "password", "passwd", "passphrase", "passcode", "passwort", "kennwort", "pwd", "secret", "api_key", "apikey", "access_key",
-    "private_key", "secret_key", "signing_key", "credential", "credentials", "connection_string", "connectionstring",
-    "header_authorization", "header_cookie",
+    "password", "passwords", "passwd", "passphrase", "passcode", "passwort", "kennwort", "pwd", "secret", "api_key",
+    "apikey", "access_key", "private_key", "secret_key", "signing_key", "credential", "credentials", "connection_string",
+    "connectionstring", "password_hash", "password_confirmation", "private_key_pem", "header_authorization",
+    "header_cookie", "set_cookie", "session_cookie", "proxy_authorization",
 )  # fmt: skip
 _LAST_WORDS = ("token", "ssn", "otp", "otp_code")  # as whole words: not input_tokens, max_token_count
 _SECRET_LAST = tuple(f"_{word}" for word in _LAST_WORDS)
-_SECRET_NAMES = frozenset({*_LAST_WORDS, "authorization", "proxy_authorization", "cookie", "set_cookie"})
+_SECRET_NAMES = frozenset({*_LAST_WORDS, "authorization", "cookie"})
+_NO_WORD = "[]() \t\n0123456789_"  # password1, password[]
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 """Where a new word begins: refreshToken, APIKey."""
 
@@ -574,15 +576,20 @@ _PHONE = re.compile(
 _NANP = re.compile(
     r"(?<![\w+.-])(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[.-])[2-9][0-9]{2}[.-][0-9]{4}(?![\w-]|\.[0-9])"
 )
+_CALLED_BY = (
+    "tel|fon|phone|telefon|telephone|téléphone|teléfono|telefono|mobile|mobil|cell|fax|handy|portable|call|ring|whatsapp|sms|"
+    "rufnummer|durchwahl"
+)
 _CALLED = re.compile(
-    r"(?<![a-z])(?:tel|fon|phone|telefon|telephone|téléphone|teléfono|telefono|mobile|mobil|cell|fax|handy|portable|call|ring|"
-    r"whatsapp|sms|rufnummer|durchwahl)(?:[ .]{0,2}(?:no|nr|number|nummer|numéro))?[.: ]{1,4}(?:at |me at |us at |unter |on )?"
+    r"(?<![a-z])(?:"
+    + _CALLED_BY
+    + r")(?:[ .]{0,2}(?:no|nr|number|nummer|numéro))?[.: ]{1,4}(?:at |me at |us at |unter |on )?"
     r"(\(?0[0-9]{1,5}\)?[ \xa0/.-]{0,3}[0-9](?:[ \xa0/.-]{0,2}[0-9]){3,12}|[0-9]{3}[ .-][0-9]{3,4}(?:[ .-][0-9]{3,4}){0,2})(?![\w])"
 )
 _PHONE_DIGITS = (8, 15)  # E.164
 
 
-def _phones(text: str, lowered: str) -> list[_Span]:
+def _phones(text: str, _lowered: str) -> list[_Span]:
     found: list[_Span] = []
     if "+" in text or "00" in text:
         for match in _PHONE.finditer(text):
@@ -590,8 +597,11 @@ def _phones(text: str, lowered: str) -> list[_Span]:
             grouped = match[0].startswith("+") or any(c in " /-.\xa0(" for c in match[0])
             if _PHONE_DIGITS[0] <= digits <= _PHONE_DIGITS[1] and grouped:
                 found.append((*match.span(), "phone"))
-    found += [(*match.span(), "phone") for match in _NANP.finditer(text)]
-    return found + [(*match.span(1), "phone") for match in _CALLED.finditer(lowered)]
+    return found + [(*match.span(), "phone") for match in _NANP.finditer(text)]
+
+
+def _called(_text: str, lowered: str) -> list[_Span]:
+    return [(*match.span(1), "phone") for match in _CALLED.finditer(lowered)]
 
 
 # Length of an IBAN by country: registry of ISO 13616, as SWIFT publishes it.
@@ -814,7 +824,7 @@ def _ips(text: str, _lowered: str) -> list[_Span]:
 
 
 def _numbers(text: str, lowered: str) -> list[_Span]:
-    return [span for detector in (_phones, _ibans, _cards, _national) for span in detector(text, lowered)]
+    return [span for detector in (_phones, _cards, _national) for span in detector(text, lowered)]
 
 
 # -- what stands in every text in which a detector finds anything; upper and lower case are one where it reads lower case ----
@@ -832,7 +842,9 @@ _LOOKED_FOR: tuple[_Told, ...] = (
 )
 _LOOKED_FOR_TOO: tuple[_Told, ...] = (
     ("@|%40", _emails),
-    (r"[0-9](?:[ .\xa0/()+-]{0,2}[0-9]){6}", _numbers),
+    (r"[0-9](?:[ .\xa0/()+-]{0,4}[0-9]){6}", _numbers),
+    (f"(?i:(?:{_CALLED_BY})[ a-zé.:(]{{1,20}}[0-9])", _called),
+    (f"(?:^|[^0-9A-Za-z])(?i:{'|'.join(_IBAN_LENGTHS)})[0-9]{{2}}[ \xa0-]?[0-9A-Za-z]", _ibans),
     ("[0-9]{2}[A-EHLMPRSTa-ehlmprst][0-9]{2}[A-Za-z][0-9]{3}[A-Za-z]", _italian),
 )
 _SECRETS = tuple((_look(pattern), detector) for pattern, detector in _LOOKED_FOR)

@@ -70,6 +70,10 @@ class Store(Reading, Protocol):
     ) -> Pruned: ...
 
 
+_SAID = ("name", "service", "error_class", "model", "release", "attributes", "content")
+"""The fields of another program's span that hold words of its own."""
+
+
 class Recorder:
     """``records.traces.Traces`` that returns before it has written. One per process; its thread begins with the first
     journey. ``lost`` counts those that could not be written in the end."""
@@ -219,12 +223,19 @@ class Recorder:
         return self._store.ingest([self._imported(one, whole=whole) for one in batch])
 
     def _imported(self, one: ImportedSpan, *, whole: bool) -> ImportedSpan:
-        held = (one.name, one.service, one.attributes, one.content if whole else {})
-        clean = self._clean(held)
-        if clean is held and (whole or not one.content):
+        said = (
+            one.name,
+            one.service,
+            one.error_class,
+            one.model,
+            one.release,
+            one.attributes,
+            one.content if whole else {},
+        )
+        clean = self._clean(said)
+        if clean is said and (whole or not one.content):
             return one
-        name, service, attributes, content = clean
-        return replace(one, name=name, service=service, attributes=attributes, content=content)
+        return replace(one, **dict(zip(_SAID, clean, strict=True)))
 
     # -- the rest of the port ------------------------------------------------------------------------------------------
 

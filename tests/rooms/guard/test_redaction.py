@@ -188,6 +188,21 @@ def test_values_under_secret_names() -> None:
             "PIN",
         ),
         *("user.pin", "otp", "login_otp", "otp_code", "otpCode"),
+        *(
+            "http.response.header.set-cookie",
+            "http.request.header.proxy-authorization",
+            "passwords",
+            "password1",
+            "password[]",
+        ),
+        *(
+            "password ",
+            "password_hash",
+            "passwordConfirmation",
+            "private_key_pem",
+            "clientSecretValue",
+            "session_cookie",
+        ),
     ],
 )
 def test_names_of_secrets(name: str) -> None:
@@ -278,12 +293,38 @@ def test_done_twice_is_done_once(text: str) -> None:
 
 
 _EVERY_DETECTOR = Redactor(look_first=False)
+_FEW_DIGITS = [
+    *(
+        "Tel: 030 - 12345",
+        "fax: (0471) - 12345",
+        "Durchwahl 123-456",
+        "sms 123 456",
+        "TÉLÉPHONE NUMÉRO: 01 2345",
+        "tel 01 2345",
+    ),
+    *("+49 (30)  123456", "+49 (30) -12 34 56", "+49 (151) -(12) -(34) -(56)"),
+    *(
+        "LV73HABAABCDEF12ABC34",
+        "see gi11NWBKABCD1EFGH2IJKL3",
+        "MT86 MALT01100ABCDEFGHIJKLMNOPQR",
+        "_MT86MALT01100ABCDEFGHIJKLMNOPQR",
+    ),
+]
+
+
+@pytest.mark.parametrize("text", _FEW_DIGITS)
+def test_numbers_with_few_digits_or_much_between_them(text: str) -> None:
+    assert Redactor().findings(text) == _EVERY_DETECTOR.findings(text) != ()
+
+
 _WITH_SECRETS = st.lists(
     st.one_of(
         _PIECES,
         st.text(max_size=6),
         st.sampled_from([one for group in (*SECRETS.values(), *PERSONAL.values()) for one in group]),
         st.sampled_from([text.format(secret) for text, secret in PLACED]),
+        st.sampled_from(_FEW_DIGITS),
+        st.sampled_from(["tel", "Call", "+49", "030", "12", "(", ")", " - ", ". ", ": ", "DE", "89"]),
         st.sampled_from(
             [
                 "\ud800",

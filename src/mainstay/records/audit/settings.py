@@ -19,7 +19,7 @@ class WitnessSettings:
     __pydantic_config__ = _FORBID
 
     file: str = ""
-    webhook: str = ""
+    webhook: str = field(default="", repr=False)  # its path may be a secret
     email: tuple[str, ...] = ()
     email_every_s: float = 86_400.0
 
