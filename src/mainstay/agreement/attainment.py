@@ -294,6 +294,7 @@ def _shown(measure: str, value: float | None) -> str:
 
 def _share(value: float) -> str:
     """A share in per cent, with the digits that tell it from 0 and from 100."""
+    value = round(value, 6)  # what is shown of it: an upper bound of one, less what floats lose, is one
     return f"{value * 100:.2f}" if 0.0005 <= value <= 0.9995 or value in (0.0, 1.0) else f"{value * 100:.4f}"
 
 
