@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -147,11 +148,65 @@ def test_a_word_that_no_event_can_have_is_refused_on_the_page(
     assert signed_in["audrey"].get(f"/audit?{filter_}&format=csv").status_code == 422
 
 
-@pytest.mark.parametrize("address", ["/handovers?state=lost", "/jobs?state=lost", "/money?by=planet", "/money?days=x"])
-def test_a_view_that_there_is_not_is_told(signed_in: dict[str, TestClient], address: str) -> None:
+@pytest.mark.parametrize(
+    ("address", "valid", "others"),
+    [
+        ("/handovers?state=lost", "waiting", "/handovers?state=failed"),
+        ("/jobs?state=lost", "ready, running", "/jobs?state=dead"),
+        ("/money?by=planet&days=7", "day, user, team", "/money?days=30"),
+        ("/money?days=x&by=user", "7, 30, 90", "/money?by=model"),
+        ("/documents?source=fils&findings=yes", "files", "/documents?source=files"),
+        ("/documents?after=zzz&source=files", "", "/documents?source=files"),
+        ("/documents?after=doc_zzz", "", "/documents?source=files"),
+    ],
+)
+def test_a_view_that_there_is_not_is_refused_on_the_page(
+    signed_in: dict[str, TestClient], address: str, valid: str, others: str
+) -> None:
+    path, _, asked = address.partition("?")
+    (name, word), *kept = (one.split("=") for one in asked.split("&"))
     page = signed_in["ada"].get(address)
-    assert page.status_code == 400
-    assert "is not known here" in page.text
+    assert page.status_code == 422
+    assert page.text.count('aria-invalid="true"') == 1
+    said = page.text.partition(f'id="e-{name}">')[2].partition("</p>")[0]
+    assert f"&#39;{word}&#39; is not" in said
+    assert valid in said
+    assert f'value="{word}"' in page.text  # the form is as it was filled in
+    for other, value in kept:
+        assert re.search(rf'name="{other}"[^>]* value="{value}"|value="{value}" selected', page.text), other
+    assert f'href="{others}"' in page.text.replace("&amp;", "&")  # the way to what there is, without the mistake
+    assert f'<form class="filters" method="get" action="{path}">' in page.text
+    for untrue in ("No question is with a person", "No job is known", "No model was called", "There is no document"):
+        assert untrue not in page.text
+    assert signed_in["ada"].get(f"{address}&format=csv").status_code == 422
+    assert "format=csv" not in page.text  # no link to a file that would be refused
+
+
+@pytest.fixture
+def outsider(made: World, signed_in: dict[str, TestClient]) -> Iterator[TestClient]:
+    """Somebody who may read no document."""
+    made.app.people.remove_member("staff", "user:vic")
+    yield signed_in["vic"]
+    made.app.people.add_member("staff", "user:vic")
+
+
+def test_a_source_of_others_reads_like_one_that_there_is_not(
+    made: World, signed_in: dict[str, TestClient], outsider: TestClient
+) -> None:
+    theirs, never = (outsider.get(f"/documents?source={name}") for name in ("files", "fleet"))
+    assert theirs.status_code == never.status_code == 422
+    one, other = (re.sub(r"req_\w+|nonce\S+", "", said.text) for said in (theirs, never))
+    assert one.replace("files", "X") == other.replace("fleet", "X")
+    assert "No document that you may read comes from" in one
+    assert "did you mean" not in outsider.get("/documents?source=file").text
+    assert signed_in["alice"].get("/documents?source=files").status_code == 200
+    # A cursor is a place: whose document has it, if anybody's, makes no difference.
+    plan = made.documents["board/plan.md"]
+    for cursor in (plan, f"{plan[:-1]}{'b' if plan[-1] == 'a' else 'a'}"):
+        said = outsider.get(f"/documents?after={cursor}")
+        assert said.status_code == 200
+        assert "No document that you may read comes after this place" in said.text
+        assert 'href="/documents">' in said.text
 
 
 def test_every_word_that_is_offered_is_taken(signed_in: dict[str, TestClient]) -> None:
@@ -203,6 +258,29 @@ def test_a_long_journey_shows_its_upper_steps_and_every_part_has_an_address(sign
     assert client.get(f"/requests/{TRACE}?step={'f' * 16}").status_code == 404
     assert client.get(f"/requests/{TRACE}?page=7").status_code == 404
     assert len(rows(client.get(f"/requests/{TRACE}?format=csv").text)) == MANY - 1  # the file has them all
+
+
+def test_a_step_that_a_request_has_not_is_told_from_a_request_that_there_is_not(
+    made: World, signed_in: dict[str, TestClient]
+) -> None:
+    client, hers = signed_in["alice"], made.asked["alice gate"]
+    for asked, status, told in (
+        ("step=zzz", 404, "This request has no step &#39;zzz&#39;"),
+        (f"step={'9' * 300}", 404, "This request has no step"),
+        ("page=7", 404, "have no page 7"),
+        ("page=999999999", 404, "have no page 999,999,999"),
+        *(
+            (f"page={odd}", 422, "is not the number of a page of steps")
+            for odd in ("abc", "0", "-1", "1.5", "9" * 5000)
+        ),
+    ):
+        said = client.get(f"/requests/{hers}?{asked}")
+        assert (said.status_code, told in said.text) == (status, True), asked
+        assert f'<a href="/requests/{hers}">Back to the request</a>' in said.text
+        assert "not yours to read" not in said.text
+        assert "valid integer" not in said.text
+        other = client.get(f"/requests/{made.asked['bram plan']}?{asked}")
+        assert (other.status_code, "not yours to read" in other.text) == (404, True), asked
 
 
 def test_nothing_written_becomes_active(made: World, signed_in: dict[str, TestClient]) -> None:
@@ -308,6 +386,13 @@ def test_an_event_and_its_proof(signed_in: dict[str, TestClient], tmp_path: Path
     )
     assert only
     assert all(row["action"].startswith("user.") for row in only)
+
+
+def test_an_event_that_nobody_gave_a_reason_for_says_it_itself(made: World, signed_in: dict[str, TestClient]) -> None:
+    made.app.sessions.end(made.app.sessions.begin("user:bram", "key"))
+    address = "/audit?action=session.ended&subject=user:bram"
+    assert "because: signed_out; with: key" in signed_in["audrey"].get(address).text
+    assert rows(signed_in["audrey"].get(f"{address}&format=csv").text)[0]["why"] == "because: signed_out; with: key"
 
 
 def test_a_look_at_the_decision_of_somebody_else_leaves_a_trace(made: World, signed_in: dict[str, TestClient]) -> None:

@@ -483,6 +483,13 @@ def test_the_commands(app: App, tmp_path: Path, capsys: pytest.CaptureFixture[st
     code, out, _ = run(app, "audit", "hold", "cleo", "--why", "case 12", capsys=capsys)
     hold_id = out.split()[0]
     assert run(app, "audit", "erase", "cleo", "--why", "a wish", "--yes", capsys=capsys)[0] == 1
+    for wrong, why, told in (
+        ("cleo", "a wish", "a legal hold stands"),
+        ("bob", " ", "needs a reason"),
+        ("service:x", "x", "no person"),
+    ):
+        code, _, err = run(app, "audit", "erase", wrong, "--why", why, capsys=capsys)
+        assert (code != 0, told in err, "for good" in err) == (True, True, False), err  # nobody is asked in vain
     assert hold_id in run(app, "audit", "holds", capsys=capsys)[1]
     assert run(app, "audit", "lift", hold_id, "--why", "closed", capsys=capsys)[0] == 0
     code, out, _ = run(app, "audit", "erase", "cleo", "--why", "a wish", "--yes", capsys=capsys)
@@ -494,6 +501,21 @@ def test_the_commands(app: App, tmp_path: Path, capsys: pytest.CaptureFixture[st
     code, out, _ = run(app, "audit", "verify", "--json", capsys=capsys)
     assert (code, json.loads(out)["first_wrong"]) == (1, 1)
     assert "first at event 1" in run(app, "audit", "verify", capsys=capsys)[1]
+
+
+def test_the_list_says_why_a_session_ended_and_how_often_one_was_refused(
+    app: App, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app.people.add_user("bob")
+    for _ in range(3):
+        app.sessions.begin("user:bob", "password")
+    assert app.sessions.end_all("user:bob", "password") == 3
+    for _ in range(400):
+        app.refusals.failed("user:bob", "key")
+    app.refusals.close()
+    out = run(app, "audit", "list", "--action", "session.", capsys=capsys)[1]
+    assert "because: password; 3 sessions; with: password" in out
+    assert "tries: 400; with: key" in out
 
 
 def test_a_person_who_is_forgotten_has_said_nothing(app: App, capsys: pytest.CaptureFixture[str]) -> None:
@@ -517,7 +539,7 @@ def test_a_person_who_is_forgotten_has_said_nothing(app: App, capsys: pytest.Cap
         with pytest.raises(error):
             app.forget(wrong, why)
     code, out, err = run(app, "audit", "erase", "bob", "--why", "a wish", "--yes", capsys=capsys)
-    assert (code, "1 outcomes have lost their words and their name" in out) == (0, True), err
+    assert (code, "1 outcome has lost its words and its name" in out) == (0, True), err
     erased = app.outcomes.of(answer.id, operator, all_of=True)[0]
     assert (erased.by, erased.comment, erased.value) == ("[taken back]", "", 0.0)
     assert app.outcomes.of(other.id, operator, all_of=True)[0].comment == "cleo was here"

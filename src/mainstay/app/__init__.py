@@ -128,17 +128,22 @@ class App(Building):
     def forget(self, name: str, why: str) -> Forgotten:
         """Erase a person: what they wrote of answers, then their key in the audit log and every body under it. Errors:
         Invalid without a reason, Conflict under a legal hold, NotFound for somebody of whom nothing is kept."""
+        self.may_forget(name, why)
+        # In this order: the event of the first is under the key that the second deletes, and both may be done again.
+        outcomes = self.outcomes.store.unsay(name, self.clock.now())
+        bodies = self.audit.erase(name, why)
+        scrub(self.database)
+        return Forgotten(bodies=bodies, outcomes=outcomes)
+
+    def may_forget(self, name: str, why: str) -> None:
+        """Whether nothing stands against forgetting a person, to be known before anybody is asked whether they mean it. Errors:
+        Invalid without a reason, NotFound for what names no person, Conflict under a legal hold."""
         if not why.strip():
             raise Invalid("an erasure needs a reason", where="why", fix="write: --why TEXT")
         if not is_person(name):
             raise NotFound("this names no person", where=name[:60], fix="write user:NAME")
         if self.audit.on_hold(name):
             raise Conflict("a legal hold stands on this person", where=name[:60], fix="see: mainstay audit holds")
-        # In this order: the event of the first is under the key that the second deletes, and both may be done again.
-        outcomes = self.outcomes.store.unsay(name, self.clock.now())
-        bodies = self.audit.erase(name, why)
-        scrub(self.database)
-        return Forgotten(bodies=bodies, outcomes=outcomes)
 
     # -- search and vectors --------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import click
 
 from mainstay.cli.common import as_json, opened, printable, progress, put_json, table
 from mainstay.errors import Conflict, Invalid, NotFound
-from mainstay.records.audit import AuditEntry, Filters, because
+from mainstay.records.audit import AuditEntry, Filters, because, reason
 from mainstay.records.audit.checking import Report
 from mainstay.records.filters import possible_action
 from mainstay.shapes import audit_event_view, audit_proof_view
@@ -83,7 +83,14 @@ def list_(
         put_json({"events": [audit_event_view(event) for event in page.events], "next": page.next})
         return
     rows = [
-        (event.n, f"{event.at:%Y-%m-%d %H:%M:%S}", event.action, event.subject or "(erased)", event.actor, event.why)
+        (
+            event.n,
+            f"{event.at:%Y-%m-%d %H:%M:%S}",
+            event.action,
+            event.subject or "(erased)",
+            event.actor,
+            reason(event),
+        )
         for event in page.events
     ]
     table(rows, ("n", "when (UTC)", "what", "of", "by", "why"))
@@ -209,13 +216,18 @@ def export(target: Path, why: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def erase(name: str, why: str, yes: bool) -> None:
     person = name if ":" in name else f"user:{name}"
-    if not yes:
-        click.confirm(f"Forget {printable(person)} in the audit log, for good?", abort=True, err=True)
     with opened() as app:
+        app.may_forget(person, why)
+        if not yes:
+            click.confirm(f"Forget {printable(person)} in the audit log, for good?", abort=True, err=True)
         gone = app.forget(person, why)
-    said = f" {gone.outcomes} outcomes have lost their words and their name." if gone.outcomes else ""
+    said = {
+        0: "",
+        1: " 1 outcome has lost its words and its name.",
+    }.get(gone.outcomes, f" {gone.outcomes} outcomes have lost their words and their name.")
+    bodies = "1 body" if gone.bodies == 1 else f"{gone.bodies} bodies"
     click.echo(
-        f"{gone.bodies} bodies and the key are gone; the log still verifies.{said} Older backups hold them until they expire."
+        f"{bodies} and the key are gone; the log still verifies.{said} Older backups hold them until they expire."
     )
 
 

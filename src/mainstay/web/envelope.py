@@ -42,10 +42,18 @@ _log = logging.getLogger(__name__)
 
 
 class Envelope:
-    """The middleware. ``body_limit`` says how many bytes a request to a path may bring."""
+    """The middleware. ``body_limit`` says how many bytes a request to a path may bring; ``own_form`` is the body of a refusal
+    and its media type where an address has a form of its own for it, None where not."""
 
-    def __init__(self, app: ASGIApp, *, clock: Clock, body_limit: Callable[[str], int]) -> None:
-        self._app, self._clock, self._body_limit = app, clock, body_limit
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        clock: Clock,
+        body_limit: Callable[[str], int],
+        own_form: Callable[[Scope, Problem], tuple[bytes, str] | None] = lambda _scope, _problem: None,
+    ) -> None:
+        self._app, self._clock, self._body_limit, self._own_form = app, clock, body_limit, own_form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,7 +63,7 @@ class Envelope:
             scope["method"] == "HEAD"
         ):  # the server sends no body then; what asks the head wants to know what GET would say
             scope = {**scope, "method": "GET"}
-        exchange = _Exchange(scope, receive, send, self._clock, self._body_limit(scope["path"]))
+        exchange = _Exchange(scope, receive, send, self._clock, self._body_limit(scope["path"]), self._own_form)
         try:
             if exchange.announced > exchange.limit:
                 await exchange.drain()
@@ -76,7 +84,16 @@ class Envelope:
 class _Exchange:
     """One request and its response."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, clock: Clock, limit: int) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        clock: Clock,
+        limit: int,
+        own_form: Callable[[Scope, Problem], tuple[bytes, str] | None],
+    ) -> None:
+        self._own_form = own_form
         self._scope, self._receive, self._send, self._clock = scope, receive, send, clock
         self.limit, self._received, self.started, self._replaced = limit, 0, False, False
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -133,19 +150,20 @@ class _Exchange:
     async def refuse(self, problem: Problem) -> None:
         """Answer with a problem, unless an answer is under way."""
         self.started = True
-        document = (
-            problem.openai()
-            if self._scope["path"].startswith(COMPATIBLE)
-            else problem.document(self.state["request_id"])
-        )
-        body = json.dumps(document).encode()
-        kind = "application/json" if "error" in document else "application/problem+json"
+        body, kind = self._said(problem)
         own = {"content-type": kind, "content-length": str(len(body)), "connection": "close", **problem.headers}
         headers = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in own.items()]
         await self._send(
             {"type": "http.response.start", "status": problem.status, "headers": [*headers, *self._headers(headers)]}
         )
         await self._send({"type": "http.response.body", "body": body})
+
+    def _said(self, problem: Problem) -> tuple[bytes, str]:
+        if (own := self._own_form(self._scope, problem)) is not None:
+            return own
+        if self._scope["path"].startswith(COMPATIBLE):
+            return json.dumps(problem.openai()).encode(), "application/json"
+        return json.dumps(problem.document(self.state["request_id"])).encode(), "application/problem+json"
 
     def _page_policy(self) -> str:
         return _PAGE_POLICY.format(nonce=self.state.get("nonce") or secrets.token_urlsafe(18))

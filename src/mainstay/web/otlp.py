@@ -22,13 +22,13 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from mainstay.access.keys import Permission
-from mainstay.errors import Invalid, MainstayError, TooLarge
-from mainstay.guard.redaction import clean
+from mainstay.errors import Invalid, TooLarge
+from mainstay.guard.redaction import clean, redact
 from mainstay.records.otlp import OtelSpan, imported
 from mainstay.records.spans import MAX_BATCH, MAX_NAME, MAX_SPAN_BYTES, ImportedSpan, Ingested
 from mainstay.records.traces import Traces
 from mainstay.web.desk import Asker, Desk, Guarded, needs
-from mainstay.web.problems import problem_of
+from mainstay.web.problems import Problem
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -44,7 +44,9 @@ MAX_VALUE = 16_000
 MAX_DEPTH = 12
 MAX_NS = 2**63 - 1
 PROTOBUF, JSON_ = "application/x-protobuf", "application/json"
-_INVALID_ARGUMENT, _UNAVAILABLE, _EXHAUSTED = 3, 14, 8  # codes of google.rpc.Status
+_INVALID_ARGUMENT = 3
+_CODES = {401: 16, 403: 7, 429: 8, 500: 13, 503: 14}
+"""Codes of google.rpc.Status by that of HTTP; what is not here is an invalid argument."""
 
 
 class _Unsupported(Invalid):
@@ -82,14 +84,10 @@ def routes(desk: Desk) -> APIRouter:
         Texts of questions and answers among them are dropped unless the service keeps content; secrets and personal data are
         taken out of everything.
         """
-        binary = request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON_
-        try:
-            packed = await request.body()
-            headers = (request.headers.get("content-type", ""), request.headers.get("content-encoding", ""))
-            ingested = await run_in_threadpool(_taken, desk.app.traces, packed, *headers, actor.principal)
-        except MainstayError as error:
-            return _refused(error, binary)
-        return _answered(ingested, binary)
+        media, encoding = (request.headers.get(name, "") for name in ("content-type", "content-encoding"))
+        packed = await request.body()
+        ingested = await run_in_threadpool(_taken, desk.app.traces, packed, media, encoding, actor.principal)
+        return _answered(ingested, binary=_kind(media) == PROTOBUF)
 
     return router
 
@@ -113,11 +111,15 @@ class Batch:
 
 def read(packed: bytes, media: str, encoding: str, principal: str) -> Batch:
     """The spans of one request's body. Errors: Invalid (400, 415) and TooLarge (413); nothing else, whatever comes."""
-    kind = media.partition(";")[0].strip().lower()
+    kind = _kind(media)
     if kind not in (PROTOBUF, JSON_):
         raise _Unsupported("the body is neither protobuf nor JSON", where="content-type", fix=f"send {PROTOBUF}")
     body = _unpacked(packed, encoding.strip().lower())
     return _batch(_from_json(body) if kind == JSON_ else _from_protobuf(body), principal)
+
+
+def _kind(media: str) -> str:
+    return media.partition(";")[0].strip().lower()
 
 
 def _unpacked(packed: bytes, encoding: str) -> bytes:
@@ -216,7 +218,7 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[OtelSpan]:
     for resource in request.resource_spans:
         about = _attributes(resource.resource.attributes)[0]
         for scope in resource.scope_spans:
-            made_by = {"name": scope.scope.name[:MAX_NAME], "version": scope.scope.version[:MAX_NAME]}
+            made_by = {"name": _text(scope.scope.name, MAX_NAME), "version": _text(scope.scope.version, MAX_NAME)}
             library = {name: value for name, value in made_by.items() if value}
             for span in scope.spans:
                 attributes, left_out = _attributes(span.attributes)
@@ -298,7 +300,9 @@ def _attributes(pairs: Iterable[Any]) -> tuple[dict[str, Any], int]:
                 said = value.int_value
             else:
                 said = _value(value, 0, key)
-            made[key if len(key) <= MAX_NAME and "\0" not in key else _text(key, MAX_NAME)] = said
+            if len(key) > MAX_NAME or "\0" in key:
+                key, said = _named(key, said)
+            made[key] = said
     return made, left_out
 
 
@@ -318,9 +322,8 @@ def _value(value: Any, depth: int, name: str) -> Any:
         case "array_value":
             return [_value(one, depth + 1, name) for one in held.values[:MAX_ATTRIBUTES]]
         case "kvlist_value":
-            return {
-                _text(one.key, MAX_NAME): _value(one.value, depth + 1, one.key) for one in held.values[:MAX_ATTRIBUTES]
-            }
+            pairs = held.values[:MAX_ATTRIBUTES]
+            return dict(_named(one.key, _value(one.value, depth + 1, one.key)) for one in pairs)
         case "bool_value" | "int_value":
             return held
         case _:
@@ -336,20 +339,31 @@ def _of_bytes(held: bytes, name: str) -> dict[str, Any]:
         text = "\0"
     if "\0" in text:  # so has text in UTF-16
         return {"otel.bytes_length": len(held), "otel.bytes_sha256": hashlib.sha256(held).hexdigest()}
-    text = text[:MAX_VALUE]
     (said,) = clean({name: text}).values()
-    return {"otel.bytes": base64.b64encode(text.encode()).decode()} if said == text else {"otel.bytes_text": said}
+    if said == text:
+        return {"otel.bytes": base64.b64encode(text[:MAX_VALUE].encode()).decode()}
+    return {"otel.bytes_text": said[:MAX_VALUE]}
 
 
 def _text(text: str, most: int) -> str:
-    """A text as both databases take it: PostgreSQL keeps no NUL."""
-    return text[:most].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    """A text as both databases take it: PostgreSQL keeps no NUL. Of a longer one the beginning, redacted before it is cut: a
+    piece of a secret would not be known for what it is."""
+    if len(text) > most:
+        text = redact(text)[:most]
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _named(name: str, value: Any) -> tuple[str, Any]:
+    """A name as it may be kept, and what stands under it: whether that is a secret, the whole name says."""
+    if len(name) > MAX_NAME:
+        ((name, value),) = clean({name: value}).items()
+    return _text(name, MAX_NAME), value
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
-def _answered(ingested: Ingested, binary: bool) -> Response:
+def _answered(ingested: Ingested, *, binary: bool) -> Response:
     """ExportTraceServiceResponse: empty when everything was kept."""
     if not binary:
         said: dict[str, Any] = {}
@@ -363,15 +377,13 @@ def _answered(ingested: Ingested, binary: bool) -> Response:
     return Response(body, media_type=PROTOBUF)
 
 
-def _refused(error: MainstayError, binary: bool) -> Response:
-    """google.rpc.Status, in the form that was asked in, as the protocol wants it."""
-    problem = problem_of(error)
-    code = {429: _EXHAUSTED, 503: _UNAVAILABLE}.get(problem.status, _INVALID_ARGUMENT)
-    if binary:
-        body = b"\x08" + _varint(code) + _field(2, problem.detail)
-        return Response(body, problem.status, dict(problem.headers), media_type=PROTOBUF)
-    said = json.dumps({"code": code, "message": problem.detail})
-    return Response(said, problem.status, dict(problem.headers), media_type=JSON_)
+def refused(problem: Problem, media: str) -> tuple[bytes, str]:
+    """A refusal as google.rpc.Status, in the form that was sent, as the protocol wants it, and its media type. Whoever sent
+    neither form gets JSON."""
+    code = _CODES.get(problem.status, _INVALID_ARGUMENT)
+    if _kind(media) == PROTOBUF:
+        return b"\x08" + _varint(code) + _field(2, problem.detail), PROTOBUF
+    return json.dumps({"code": code, "message": problem.detail}).encode(), JSON_
 
 
 def _field(number: int, text: str) -> bytes:

@@ -12,8 +12,10 @@ from typing import Any
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Scope
 
 from mainstay import __version__
 from mainstay.app import App
@@ -36,13 +38,12 @@ from mainstay.web import (
 )
 from mainstay.web.desk import Desk
 from mainstay.web.envelope import COMPATIBLE, Envelope
-from mainstay.web.problems import problem_of
+from mainstay.web.problems import Problem, problem_of
 from mainstay.web.views import HealthView, Json, LiveView, ProblemJson, ProblemView
 
 SMALL_BODY = 1024 * 1024
 RETRY_AFTER_S = "5"
 KEEP_ALIVE_S, GRACE_S = 15, 10
-OTLP_PATH = "/v1/traces"
 _METHODS = ("get", "put", "post", "delete", "patch")
 
 
@@ -79,7 +80,7 @@ def create_api(app: App) -> FastAPI:
     console.add(api, desk)
     for error in (MainstayError, RequestValidationError, HTTPException):
         api.add_exception_handler(error, _said)
-    api.add_middleware(Envelope, clock=app.clock, body_limit=lambda path: _body_limit(app, path))
+    api.add_middleware(Envelope, clock=app.clock, body_limit=lambda path: _body_limit(app, path), own_form=_otlp_form)
     api.openapi = lambda: _openapi(api)  # type: ignore[method-assign] # the way FastAPI documents for changing it
     return api
 
@@ -141,11 +142,21 @@ def _said(request: Request, error: Exception) -> Response:
     """An error, in the form that whoever asked can read."""
     problem = problem_of(error)
     headers = dict(problem.headers)
+    if (own := _otlp_form(request.scope, problem)) is not None:
+        body, kind = own
+        return Response(body, problem.status, headers, media_type=kind)
     if request.url.path.startswith(COMPATIBLE):
         return Json(problem.openai(), problem.status, headers)
     if console.is_page(request):
         return console.problem(request, problem)
     return ProblemJson(problem.document(request.state.request_id), problem.status, headers)
+
+
+def _otlp_form(scope: Scope, problem: Problem) -> tuple[bytes, str] | None:
+    """A refusal of spans, in OTLP's own form; None at every other address."""
+    if scope["path"] != otlp.PATH or scope["method"] != "POST":
+        return None
+    return otlp.refused(problem, Headers(scope=scope).get("content-type", ""))
 
 
 def _probes(app: App) -> APIRouter:
@@ -200,7 +211,7 @@ def _problems_typed(operation: dict[str, Any], path: str) -> None:
     else:
         problem = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{ProblemView.__name__}"}}}
         said = {"description": "What went wrong (RFC 9457).", "content": problem}
-    if path == OTLP_PATH:  # whoever sends spans is answered in OTLP's own form, but for what never reached that door
+    if path == otlp.PATH:  # whoever sends spans is answered in OTLP's own form; who tries another method, as elsewhere
         own = {"application/json": {"schema": {"type": "object"}}, "application/x-protobuf": {}}
         said = {"description": said["description"], "content": {**problem, **own}}
     operation["responses"]["default"] = said

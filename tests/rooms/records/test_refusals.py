@@ -11,7 +11,7 @@ import pytest
 
 from mainstay.clock import FixedClock
 from mainstay.errors import Unavailable
-from mainstay.records.audit import AuditEntry
+from mainstay.records.audit import AuditEntry, Event, reason
 from mainstay.records.audit.refusals import MOST_NAMES, OTHERS, REFUSED, Refusals
 
 DAY_S = 24 * 3600
@@ -41,6 +41,52 @@ def clock() -> FixedClock:
 @pytest.fixture
 def log() -> Log:
     return Log()
+
+
+@pytest.mark.parametrize(
+    ("action", "why", "details", "said"),
+    [
+        (
+            "session.ended",
+            "",
+            {"because": "signed_out", "sessions": 1, "with": ["password"]},
+            "because: signed_out; with: password",
+        ),
+        (
+            "session.ended",
+            "",
+            {"because": "password", "sessions": 3, "with": ["key", "password"]},
+            "because: password; 3 sessions; with: key, password",
+        ),
+        (REFUSED, "", {"tries": 400, "with": ["password"], "since": "2026-01-31"}, "tries: 400; with: password"),
+        (
+            REFUSED,
+            "",
+            {"tries": 9, "limited": 2, "unknown": 4, "with": ["key"]},
+            "tries: 9; limited: 2; unknown: 4; with: key",
+        ),
+        (REFUSED, "", {}, ""),  # erased
+        ("user.removed", "she left", {"because": "x"}, "she left"),
+        ("session.started", "", {"with": "password"}, ""),
+    ],
+)
+def test_why_in_a_line(clock: FixedClock, action: str, why: str, details: Mapping[str, Any], said: str) -> None:
+    event = Event(
+        n=1,
+        at=clock.now(),
+        action=action,
+        subject="user:alice",
+        actor="user:alice",
+        via="",
+        why=why,
+        request_id="",
+        details=details,
+        before="",
+        after="",
+        erased=not details,
+        leaf="",
+    )
+    assert reason(event) == said
 
 
 def test_one_name_is_one_event_a_minute(log: Log, clock: FixedClock) -> None:

@@ -15,6 +15,7 @@ from mainstay.records.audit.events import (
     whoever_acts,
 )
 from mainstay.records.audit.heads import Head, Signer
+from mainstay.records.audit.reasons import reason
 
 __all__ = [
     "Audit",
@@ -30,5 +31,6 @@ __all__ = [
     "acting",
     "because",
     "by_actor",
+    "reason",
     "whoever_acts",
 ]

@@ -13,11 +13,11 @@ from starlette.responses import Response
 from mainstay.access.keys import Permission
 from mainstay.app import App
 from mainstay.errors import Invalid, NotFound
-from mainstay.records.audit import Event, Filters
-from mainstay.records.filters import among, possible_action
+from mainstay.records.audit import Event, Filters, reason
+from mainstay.records.filters import possible_action
 from mainstay.shapes import audit_proof_view
 from mainstay.web.console.request import saved
-from mainstay.web.console.requests import said_time, told
+from mainstay.web.console.requests import said_time, said_word, told
 from mainstay.web.console.shell import Screen, enter, filters, page, with_query
 from mainstay.web.console.tables import Cell, Column, Table, csv_answer, wants_csv
 from mainstay.web.desk import Desk
@@ -92,10 +92,7 @@ def _wanted(asked: Mapping[str, str], errors: dict[str, str]) -> Filters:
         possible_action(wanted.action, "action")
     except Invalid as wrong:
         errors["action"] = told(wrong)
-    try:
-        among(asked.get("decisions", ""), ("yes",), "decisions")
-    except Invalid as wrong:
-        errors["decisions"] = told(wrong)
+    said_word(asked, "decisions", ("yes",), errors)
     since, until = (said_time(asked, name, errors) for name in ("since", "until"))
     return replace(wanted, since=since, until=until)
 
@@ -137,7 +134,7 @@ def _row(event: Event) -> dict[str, Any]:
         "subject": Cell(value=event.subject, note="erased" if event.erased else ""),
         "actor": event.actor,
         "via": event.via,
-        "why": event.why,
+        "why": reason(event),
     }
 
 

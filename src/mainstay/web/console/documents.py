@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -17,6 +19,7 @@ from mainstay.corpus.ports import DocumentRecord
 from mainstay.corpus.quality import examine
 from mainstay.errors import Invalid, NotFound, Refused
 from mainstay.types import PUBLIC, Scope
+from mainstay.web.console.requests import said_word
 from mainstay.web.console.shell import Screen, enter, filters, may, page, with_query
 from mainstay.web.console.tables import Cell, Column, Table, csv_of, wants_csv
 from mainstay.web.desk import Desk
@@ -24,6 +27,7 @@ from mainstay.web.documents import OWN_IDS, explained, sources_of
 
 SCREEN = Screen(name="Documents", path="/documents", needs=(Permission.DOCUMENTS_READ,))
 ROWS, UNREAD, FINDINGS = 100, 200, 500
+_CURSOR = re.compile(rf"{OWN_IDS}[a-z2-7]{{24}}")  # as corpus.ingest makes ids
 
 
 def add(api: FastAPI, desk: Desk) -> None:
@@ -36,26 +40,29 @@ def add(api: FastAPI, desk: Desk) -> None:
         scope = app.gate.scope(actor)
         curates = may(actor, Permission.ADMIN, Permission.DOCUMENTS_WRITE)
         oversees = may(actor, Permission.ADMIN)
-        listed = _listed(request, app, scope, asked, curates=curates)
-        tables = [listed]
-        sources = unread = findings = None
-        if oversees:
-            sources, unread = _sources(app), _unread(app, scope, asked.get("source"))
-            tables += [sources, unread]
-            if asked.get("findings") == "yes":
-                findings = _findings(app, scope)
-                tables.append(findings)
-        if wants_csv(request):
-            return csv_of(request, *tables)
+        errors = _mistakes(app, scope, asked, oversees=oversees)
+        # A file is had at an address without a mistake.
+        sources = replace(_sources(app), export=not errors) if oversees else None
+        listed = unread = findings = None
+        if not errors:
+            listed = _listed(request, app, scope, asked, curates=curates)
+            unread = _unread(app, scope, asked.get("source")) if oversees else None
+            findings = _findings(app, scope) if oversees and asked.get("findings") == "yes" else None
+        if wants_csv(request) and listed is not None:
+            others = [table for table in (sources, unread, findings) if table is not None]
+            return csv_of(request, listed, *others)
         return page(
             request,
             "documents.html",
+            status=422 if errors else 200,
             actor=actor,
+            asked=asked,
+            errors=errors,
             listed=listed,
             sources=sources,
             unread=unread,
             findings=findings,
-            source=asked.get("source", ""),
+            source="" if errors else asked.get("source", ""),
             oversees=oversees,
         )
 
@@ -115,7 +122,24 @@ def _lines(lines: Sequence[str], *, whole: bool) -> list[str]:
     return [line for line in lines if whole or not line.startswith("the rule allows")]
 
 
-def _listed(request: Request, app: App, scope: Scope, asked: dict[str, str], *, curates: bool) -> Table:
+def _mistakes(app: App, scope: Scope, asked: Mapping[str, str], *, oversees: bool) -> dict[str, str]:
+    """What of the filters can not be, by field. To whom the list of sources is not shown, a source of which they may read
+    nothing reads like one that there is not. A cursor is a place in the order of ids: whether a document has it does not
+    matter, and is not told."""
+    errors: dict[str, str] = {}
+    source, after = asked.get("source", ""), asked.get("after", "")
+    if oversees:
+        said_word(asked, "source", [str(held["name"]) for held in sources_of(app)], errors)
+    elif source and not app.documents.records(scope=scope, source_name=source, limit=1):
+        errors["source"] = (
+            f"No document that you may read comes from {source[:40]!a}; leave it empty for those of every source."
+        )
+    if after and not _CURSOR.fullmatch(after):
+        errors["after"] = f"{after[:40]!a} is not the id of a document; begin at the first."
+    return errors
+
+
+def _listed(request: Request, app: App, scope: Scope, asked: Mapping[str, str], *, curates: bool) -> Table:
     found = app.documents.records(
         scope=scope, source_name=asked.get("source"), limit=ROWS + 1, after=asked.get("after", "")
     )
@@ -136,10 +160,17 @@ def _listed(request: Request, app: App, scope: Scope, asked: dict[str, str], *, 
             Column(key="id", head="Id", kind="code"),
         ],
         rows=[_row(record, curates=curates) for record in shown],
-        empty="There is no document that you may read.",
+        empty=_nothing(asked),
         more=with_query(request, after=shown[-1].doc_id) if len(found) > ROWS else "",
         first=with_query(request, after=None) if "after" in asked else "",
     )
+
+
+def _nothing(asked: Mapping[str, str]) -> str:
+    """What an empty list means."""
+    if "after" in asked:
+        return "No document that you may read comes after this place."
+    return "No document has come from this source." if "source" in asked else "There is no document that you may read."
 
 
 def _row(record: DocumentRecord, *, curates: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, cast
@@ -16,9 +16,9 @@ from mainstay.agreement.budgets import SERVICE
 from mainstay.agreement.ledger import AXES, Axis, PurseLine, ReportRow
 from mainstay.app import App
 from mainstay.errors import MainstayError
-from mainstay.records.filters import among
 from mainstay.web.console import figures, words
 from mainstay.web.console.charts import day_bars
+from mainstay.web.console.requests import said_word
 from mainstay.web.console.shell import Screen, enter, filters, page, with_query
 from mainstay.web.console.tables import Cell, Column, Table, csv_of, wants_csv
 from mainstay.web.desk import Desk
@@ -46,34 +46,51 @@ def add(api: FastAPI, desk: Desk) -> None:
     @api.get(SCREEN.path, include_in_schema=False)
     def money(request: Request) -> Response:
         actor = enter(desk, request, SCREEN)
-        asked = filters(request, "by", "days")
-        among(asked.get("by", ""), AXES, "by")
-        among(asked.get("days", ""), [str(one) for one in DAYS], "days")
-        by, days = cast("Axis", asked.get("by", "day")), int(asked.get("days", "30"))
+        asked, errors = filters(request, "by", "days"), dict[str, str]()
+        by = cast("Axis", said_word(asked, "by", AXES, errors) or "day")
+        days = int(said_word(asked, "days", [str(one) for one in DAYS], errors) or 30)
+        wrong = dict.fromkeys(errors)  # links to other views leave it out
         today = app.clock.now().astimezone(UTC).date()
         since = datetime.combine(today - timedelta(days=days - 1), time(), UTC)
-        rows = app.ledger.report(by=by, since=since)
+        rows = [] if errors else app.ledger.report(by=by, since=since)
         spent = _spent(by, rows)
         budgets, prices, trouble = _budgets(app), *_prices(app)
-        if wants_csv(request):
+        if wants_csv(request) and not errors:
             return csv_of(request, spent, budgets, prices)
-        daily = rows if by == "day" else app.ledger.report(by="day", since=since)
+        daily = rows if by == "day" or errors else app.ledger.report(by="day", since=since)
         return page(
             request,
             "money.html",
+            status=422 if errors else 200,
             actor=actor,
-            by=by,
-            days=days,
-            axes=[(axis, HEADS[axis], with_query(request, by=axis)) for axis in AXES],
-            spans=[(many, with_query(request, days=many)) for many in DAYS],
+            by="" if "by" in errors else by,
+            days=0 if "days" in errors else days,
+            asked=asked,
+            errors=errors,
+            choices=_choices(asked),
+            axes=[(axis, HEADS[axis], with_query(request, **{**wrong, "by": axis})) for axis in AXES],
+            spans=[(many, with_query(request, **{**wrong, "days": many})) for many in DAYS],
             chart=_chart(daily, today, days),
             summary=_summary(daily, days),
             spent=replace(spent, rows=spent.rows[:SHOWN]),
             cut=len(rows) - SHOWN,
-            budgets=budgets,
-            prices=prices,
+            budgets=replace(budgets, export=not errors),  # a file is had at an address without a mistake
+            prices=replace(prices, export=not errors),
             trouble=trouble,
         )
+
+
+def _choices(asked: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
+    """What the lists offer after a mistake; a word that is none of it stays chosen, so that whoever wrote it sees it."""
+    offered: dict[str, list[tuple[str, str]]] = {
+        "by": [(axis, HEADS[axis]) for axis in AXES],
+        "days": [(str(many), f"{many} days") for many in DAYS],
+    }
+    for name, usual in (("by", "day"), ("days", "30")):
+        said = asked.get(name, usual)
+        if said not in dict(offered[name]):
+            offered[name].append((said, said))
+    return offered
 
 
 def _chart(daily: Sequence[ReportRow], today: date, days: int) -> Any:

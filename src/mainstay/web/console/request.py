@@ -32,7 +32,7 @@ from mainstay.types import Actor, Scope
 from mainstay.web.console import words
 from mainstay.web.console.outcomes import outcomes_of
 from mainstay.web.console.requests import SCREEN, badge
-from mainstay.web.console.shell import Screen, enter, is_part, may, page, part, source_link, with_query
+from mainstay.web.console.shell import Screen, enter, filters, is_part, may, page, part, source_link, with_query
 from mainstay.web.console.tables import Cell, Column, Table, csv_of, wants_csv
 from mainstay.web.desk import Desk
 
@@ -42,6 +42,7 @@ LINES = 120
 SAID = 40
 """Lines of what steps say of the route and of verdicts."""
 INDENTED = 12
+MOST_DIGITS = 9
 OPEN = Screen(name="", path=f"{SCREEN.path}/", known=True)
 ICONS: Mapping[str, tuple[str, str]] = {
     "request": ("◎", "plain"),
@@ -74,15 +75,23 @@ def add(api: FastAPI, desk: Desk) -> None:
     def one(
         request: Request,
         request_id: str,
-        shown: Annotated[int, Query(alias="page", ge=1, le=10_000)] = 1,
-        content: Annotated[str, Query(max_length=10)] = "",
-        top: Annotated[str, Query(alias="step", max_length=100)] = "",
     ) -> Response:
         actor = enter(desk, request, OPEN)
+        asked = filters(request, "page", "step", "content")
+        content = asked.get("content", "")
         skeleton = visible_trace(app.traces, request_id, actor, attributes=False)
         brief = skeleton.span_count > WHOLE
         trace = skeleton if brief and not content else visible_trace(app.traces, request_id, actor)
-        fall = _fall(trace, top, shown)
+        fall = _fall(trace, asked)
+        if isinstance(fall, Missing):
+            return page(
+                request,
+                "no_step.html",
+                status=fall.status,
+                actor=actor,
+                request_name=request_id,
+                said=fall.said,
+            )
         decision = _decision(app, trace.request_id, actor)
         scope = app.gate.scope(actor)
         evidence, hidden = _evidence(app, trace, decision, scope)
@@ -227,12 +236,29 @@ class Fall:
         return said
 
 
-def _fall(trace: Trace, top: str, shown: int) -> Fall:
-    """What is drawn: the step ``top`` and what is below it; everything where it is empty. Errors: NotFound."""
-    steps = trace.whole
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """Why nothing can be drawn of a request that there is, and the status of the page that says so."""
+
+    status: int
+    said: str
+
+
+def _fall(trace: Trace, asked: Mapping[str, str]) -> Fall | Missing:
+    """What is drawn: the step that was asked for and what is below it, or everything; a page of it."""
+    number, top = asked.get("page", "1"), asked.get("step", "")
+    if not (number.isascii() and number.isdigit() and len(number) <= MOST_DIGITS and int(number) > 0):
+        return Missing(
+            status=422, said=f"{number[:40]!a} is not the number of a page of steps: they are counted from 1."
+        )
+    shown, steps = int(number), trace.whole
     held = outline(steps, top=top, page=shown, most=WHOLE if len(steps) <= WHOLE else LINES)
     if held is None:
-        raise NotFound("there is no such step or page")
+        known = not top or any(span.span_id == top for span in steps)
+        if known:
+            return Missing(status=404, said=f"Its steps have no page {shown:,}.")
+        left_out = "; sampling has left out its steps" if trace.kept == "dropped" else ""
+        return Missing(status=404, said=f"This request has no step {top[:40]!a}{left_out}.")
     end = held.end_ms if top else max(held.end_ms, trace.duration_ms)
     length = max(0.0, end - held.begin_ms) or 1.0
     return Fall(

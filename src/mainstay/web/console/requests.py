@@ -92,10 +92,7 @@ def add(api: FastAPI, desk: Desk) -> None:
 def _wanted(asked: Mapping[str, str], actor: Actor, errors: dict[str, str]) -> Search:
     """The filters of the address as a search; what can not be understood is said in ``errors`` by field."""
     for name, known in (("failed", ("yes",)), ("order", ORDERS)):
-        try:
-            among(asked.get(name, ""), known, name)
-        except Invalid as wrong:
-            errors[name] = told(wrong)
+        said_word(asked, name, known, errors)
     wanted = Search(
         status=asked.get("status", ""),
         mode=asked.get("mode", ""),
@@ -128,6 +125,17 @@ def told(wrong: MainstayError) -> str:
     """What is wrong with a field and what to do, to be said below it; its label says where."""
     said = f"{wrong.what}; {wrong.fix}" if wrong.fix else wrong.what
     return f"{said[:1].upper()}{said[1:]}."
+
+
+def said_word(asked: Mapping[str, str], name: str, known: Sequence[str], errors: dict[str, str]) -> str:
+    """The word of one field, empty for none; one that is not known is none, and said in ``errors``."""
+    word = asked.get(name, "")
+    try:
+        among(word, known, name)
+    except Invalid as wrong:
+        errors[name] = told(wrong)
+        return ""
+    return word
 
 
 def said_time(asked: Mapping[str, str], name: str, errors: dict[str, str]) -> datetime | None:

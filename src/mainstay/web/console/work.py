@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +11,8 @@ from starlette.responses import Response
 
 from mainstay.access.keys import Permission
 from mainstay.handover import HandOver, State, operates
-from mainstay.records.filters import among
+from mainstay.types import Actor
+from mainstay.web.console.requests import said_word
 from mainstay.web.console.shell import Screen, enter, filters, page
 from mainstay.web.console.tables import Cell, Column, Table, csv_of, wants_csv
 from mainstay.web.desk import Desk
@@ -28,11 +30,12 @@ def add(api: FastAPI, desk: Desk) -> None:
     @api.get(HANDOVERS.path, include_in_schema=False)
     def handovers(request: Request) -> Response:
         actor = enter(desk, request, HANDOVERS)
-        state = filters(request, "state").get("state", "")
+        asked, errors = filters(request, "state"), dict[str, str]()
         everybody = operates(actor)
-        among(state, list(State), "state")
+        state = said_word(asked, "state", list(State), errors)
         chosen = State(state) if state else None
-        found = app.handovers.list(state=chosen, principal=None if everybody else actor.principal, limit=ROWS)
+        whose = None if everybody else actor.principal
+        found = [] if errors else app.handovers.list(state=chosen, principal=whose, limit=ROWS)
         table = Table(
             name="handovers",
             caption="Questions for a person" if everybody else "Your questions for a person",
@@ -47,25 +50,18 @@ def add(api: FastAPI, desk: Desk) -> None:
                 Column(key="request", head="Request", kind="code"),
             ],
             rows=[_handover(held, everybody=everybody) for held in found],
-            empty="No question is with a person.",
+            empty="No question is in this state." if state else "No question is with a person.",
         )
-        if wants_csv(request):
-            return csv_of(request, table)
-        return page(
-            request,
-            "work.html",
-            actor=actor,
-            heading="Questions for a person" if everybody else "Your questions for a person",
-            table=table,
-            states=_states(HANDOVERS.path, [str(one) for one in State], state),
-        )
+        heading = "Questions for a person" if everybody else "Your questions for a person"
+        return _shown(request, actor, heading, table, list(map(str, State)), asked, errors)
 
     @api.get(JOBS.path, include_in_schema=False)
     def jobs(request: Request) -> Response:
         actor = enter(desk, request, JOBS)
-        state = filters(request, "state").get("state", "")
-        among(state, list(JobState), "state")
+        asked, errors = filters(request, "state"), dict[str, str]()
+        state = said_word(asked, "state", list(JobState), errors)
         chosen = JobState(state) if state else None
+        found = [] if errors else app.queue.recent(state=chosen, limit=ROWS)
         table = Table(
             name="jobs",
             caption="Jobs",
@@ -81,24 +77,42 @@ def add(api: FastAPI, desk: Desk) -> None:
                 Column(key="owner", head="Worker"),
                 Column(key="by", head="Asked for by"),
             ],
-            rows=[_job(held) for held in app.queue.recent(state=chosen, limit=ROWS)],
-            empty="No job is known.",
+            rows=[_job(held) for held in found],
+            empty="No job is in this state." if state else "No job is known.",
         )
-        if wants_csv(request):
-            return csv_of(request, table)
-        return page(
-            request,
-            "work.html",
-            actor=actor,
-            heading="Jobs",
-            table=table,
-            states=_states(JOBS.path, [str(one) for one in JobState], state),
-        )
+        return _shown(request, actor, "Jobs", table, list(map(str, JobState)), asked, errors)
+
+
+def _shown(
+    request: Request,
+    actor: Actor,
+    heading: str,
+    table: Table,
+    known: list[str],
+    asked: Mapping[str, str],
+    errors: Mapping[str, str],
+) -> Response:
+    """The list; where it was asked for a state that there is not, what is wrong instead, and the states that there are."""
+    if wants_csv(request) and not errors:
+        return csv_of(request, table)
+    said = asked.get("state", "")
+    return page(
+        request,
+        "work.html",
+        status=422 if errors else 200,
+        actor=actor,
+        heading=heading,
+        table=table,
+        states=_states(request.url.path, known, said),
+        choices=[("", "all"), *((one, one) for one in (*known, said))],
+        said=said,
+        errors=errors,
+    )
 
 
 def _states(path: str, known: list[str], here: str) -> list[tuple[str, str, bool]]:
     return [
-        ("All", path, here not in known),
+        ("All", path, not here),
         *((one.capitalize(), f"{path}?state={one}", one == here) for one in known),
     ]
 
