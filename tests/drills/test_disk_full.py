@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.support.processes import Serving, request
 from tests.support.services import open_service, people, sync
 
@@ -45,6 +46,7 @@ def push(serving: Serving, key: str, n: int, sentences: int) -> int:
     return said.status
 
 
+@pytest.mark.long
 def test_disk_full(tmp_path: Path) -> None:
     with open_service(tmp_path, DOCUMENTS) as app:
         people(app, {"alice": ("staff",)})

@@ -32,7 +32,8 @@ def slowly(call: Call) -> None:
     call.wait(60)
 
 
-@pytest.mark.parametrize("dialect", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_killed_in_the_middle_of_a_stream(tmp_path: Path, dialect: str) -> None:
     with Upstream(always=slowly) as upstream:
         settings = SETTINGS.format(url=upstream.base_url)

@@ -15,7 +15,8 @@ from mainstay.access.keys import Permission
 SPANS = 20
 
 
-@pytest.mark.parametrize("dialect", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_no_acknowledged_batch_is_lost(tmp_path: Path, dialect: str) -> None:
     with open_service(tmp_path, dialect=dialect) as app:
         scopes = [Permission.TRACES_WRITE, Permission.TRACES_READ]

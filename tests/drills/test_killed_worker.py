@@ -225,7 +225,8 @@ def rounds(dialect: str, tmp_path: Path, blows: Sequence[signal.Signals]) -> Non
         assert "Traceback" not in held.said()
 
 
-@pytest.mark.parametrize("dialect", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_killed(dialect: str, tmp_path: Path) -> None:
     skip_without_postgres(dialect)
     rounds(dialect, tmp_path, [signal.SIGKILL])
