@@ -129,15 +129,14 @@ def test_what_no_question_asked_for_has_a_name_and_all_sums_are_the_total(
         asked = Question(text="What is the daily travel allowance?")
         answers = [app.answering.answer(asked, alice) for _ in range(2)]
         assert [answer.cache_hit for answer in answers] == [False, True], answers
-        ledger = SqlLedger(app.database, app.clock)
         for _ in range(1000):  # the audit is done beside, later
-            by_purpose = {row.name: row for row in ledger.report(by="purpose")}
+            by_purpose = {row.name: row for row in app.ledger.report(by="purpose")}
             if "audit" in by_purpose and not by_purpose["audit"].held_n:
                 break
             time.sleep(0.01)
         assert set(by_purpose) == {"answer", "embed", "audit"}
         assert all(row.cost_n > 0 for row in by_purpose.values())
-        by_outcome = {row.name: row for row in ledger.report(by="outcome")}
+        by_outcome = {row.name: row for row in app.ledger.report(by="outcome")}
         assert set(by_outcome) == {"answered", "audit", "service"}
         assert by_outcome["audit"].cost_n == by_purpose["audit"].cost_n
         assert by_outcome["answered"].cost_n == sum(answer.cost_nanodollars for answer in answers)
