@@ -28,7 +28,7 @@ FILES = (SERVICE_FILE, AGREEMENT_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering:
+class WhatAnswers:
     """What answers, named. ``wanted`` is the embedder that the settings ask for, where another one is in force still."""
 
     version: str
@@ -90,11 +90,11 @@ class InForce:
         """The files that have changed since this process began: it works without what they say now."""
         return tuple(name for name in FILES if _sum(self._app.settings.folder / name) != self._began[name])
 
-    def answering(self) -> Answering:
+    def answering(self) -> WhatAnswers:
         app = self._app
         made_by = app.embedder().identity
         wanted, name = app.settings.service.models.embedder, app.embedder_in_force
-        return Answering(
+        return WhatAnswers(
             version=__version__,
             release=app.release,
             agreement=digest(app.settings.agreement),

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from mainstay.access.keys import Permission
-from mainstay.app.in_force import Answering, InForce
+from mainstay.app.in_force import InForce, WhatAnswers
 from mainstay.settings import SERVICE_FILE
 from mainstay.web.console.shell import Screen, enter, page
 from mainstay.web.console.tables import Cell, Column, Table, csv_of, wants_csv
@@ -41,7 +41,7 @@ def add(api: FastAPI, desk: Desk) -> None:
         )
 
 
-def _facts(said: Answering) -> list[tuple[str, str]]:
+def _facts(said: WhatAnswers) -> list[tuple[str, str]]:
     """What answers, named."""
     return [
         ("Program", f"Mainstay {said.version}"),
